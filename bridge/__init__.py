@@ -1,0 +1,1 @@
+"""Takes OpenIM's callbacks, keeps them on disk and publishes them to RabbitMQ."""
