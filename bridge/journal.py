@@ -1,0 +1,328 @@
+"""Callbacks on disk, from their receipt until RabbitMQ has confirmed them.
+
+    append ──► one write and one fdatasync for all that wait ──► read ──► confirm
+                                                                             │
+                                              the mark moves, old segments go ◄
+
+One process owns a journal. Its disk is touched in one thread beside the event loop, so a
+slow disk delays whoever waits for it and nobody else.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from bridge import segments
+from bridge.segments import (
+    HEAD,
+    Damage,
+    JournalBroken,
+    JournalFull,
+    Record,
+    Segment,
+    record_size,
+)
+
+__all__ = ["Journal", "JournalBroken", "JournalFull", "Record", "opened"]
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+SEGMENT_SIZE = 16 * 2**20
+"""Bytes of a segment: a small part of any quota, and seldom a new file."""
+
+AHEAD_SIZE = 4 * 2**20
+"""Bytes of payloads held in memory for the reader; the rest waits on disk."""
+
+CHUNK_SIZE = 2**20
+"""Bytes read from disk at once."""
+
+
+class Journal:
+    """An open journal; `run` must run while it is used.
+
+    Args:
+        folder: Where it lies; locked by the caller.
+        quota: Bytes it may take on disk.
+
+    """
+
+    def __init__(self, folder: Path, quota: int) -> None:
+        self._folder = folder
+        self._quota = quota
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._mark = segments.Mark(folder)
+        self._old = {path: path.stat().st_size for path in segments.segments(folder)}
+        self._segment: Segment | None = None
+        self._last = self._recovered()
+        self._durable = self._last
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._confirmed = self._mark.number
+        self._work = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._read = self._confirmed
+        self._ahead: deque[Record] = deque()
+        self._ahead_size = 0
+        self._place = (Path(), 0, 0)
+        self._drop_confirmed()
+
+    def _recovered(self) -> int:
+        """Find the last number in use, from the mark and the newest records."""
+        for path, size in reversed(list(self._old.items())):
+            reading = segments.read(path, 0, 0, size)
+            _report(reading.damage)
+            if reading.records:
+                return max(self._mark.number, reading.records[-1].number)
+            # Nothing in it was ever answered for, and its name is needed again.
+            path.rename(path.with_suffix(".damaged")) if reading.damage else path.unlink()
+            del self._old[path]
+        return self._mark.number
+
+    @property
+    def confirmed(self) -> int:
+        """Number up to which every record is in RabbitMQ."""
+        return self._confirmed
+
+    @property
+    def depth(self) -> int:
+        """How many durable records are not confirmed."""
+        return self._durable - self._confirmed
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(list(self._old.values())) + (self._segment.size if self._segment else 0)
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest durable record."""
+        return self._durable
+
+    def append(self, payload: bytes) -> asyncio.Future[None]:
+        """Store `payload`; the future is done when it is durable.
+
+        Cancelling the future changes nothing: the payload is stored all the same.
+
+        Raises:
+            JournalFull: out of the future; nothing was stored.
+
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((payload, future))
+        self._work.set()
+        return future
+
+    def confirm(self, number: int) -> None:
+        """Forget every record up to `number`."""
+        self._confirmed = number
+        self._work.set()
+
+    async def read(self, after: int, most: int) -> list[Record]:
+        """Give the durable records after number `after`, when there are any.
+
+        There is one reader, who goes forward, or back to what is not confirmed.
+
+        Args:
+            after: The last number that the reader has had.
+            most: How many records at most.
+
+        """
+        if after != self._read:
+            self._ahead.clear()
+            self._ahead_size = 0
+            self._read = after
+        while not self._ahead:
+            await self._look_ahead()
+        batch = [self._ahead.popleft() for _ in range(min(most, len(self._ahead)))]
+        self._ahead_size -= sum(len(record.payload) for record in batch)
+        self._read = batch[-1].number
+        return batch
+
+    async def _look_ahead(self) -> None:
+        """Fetch what the reader needs next, or wait until there is something."""
+        durable = self._durable
+        if durable == self._read:
+            self._arrived.clear()
+            await self._arrived.wait()
+        elif loaded := await self._in_thread(self._load, self._read):
+            self._ahead.extend(loaded)
+            self._ahead_size = sum(len(record.payload) for record in loaded)
+        else:
+            # Damage took them all; what comes later may be sound.
+            self._read = durable
+
+    async def run(self) -> None:
+        """Store what is appended and forget what is confirmed, until cancelled.
+
+        Raises:
+            OSError: the disk fails. The process must end: after a failed sync the kernel may
+                have dropped the data and forgotten the error, so a second try proves nothing.
+
+        """
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            batch, self._waiting = self._waiting, []
+            await self._commit(batch)
+
+    async def _commit(self, batch: list[tuple[bytes, asyncio.Future[None]]]) -> None:
+        payloads = [payload for payload, _ in batch]
+        full: JournalFull | None = None
+        try:
+            self._keep(await self._in_thread(self._store, payloads, self._confirmed))
+        except JournalFull as error:
+            full = error
+        for _, future in batch:
+            _resolve(future, full)
+
+    def _keep(self, records: list[Record]) -> None:
+        """Note that `records` are durable; hold them in memory if the reader is that far."""
+        if not records:
+            return
+        last_held = self._ahead[-1].number if self._ahead else self._read
+        if last_held == self._durable and self._ahead_size < AHEAD_SIZE:
+            self._ahead.extend(records)
+            self._ahead_size += sum(len(record.payload) for record in records)
+        self._durable = records[-1].number
+        self._arrived.set()
+
+    async def _in_thread(
+        self, work: Callable[P, Result], *args: P.args, **_: P.kwargs
+    ) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *args)
+
+    def _store(self, payloads: list[bytes], confirmed: int) -> list[Record]:
+        if confirmed > self._mark.number:
+            self._mark.set(confirmed)
+            self._drop_confirmed()
+        if not payloads:
+            return []
+        records = [Record(n, p) for n, p in enumerate(payloads, start=self._last + 1)]
+        size = sum(map(record_size, payloads))
+        if self._segment is None or not self._segment.has_room(size):
+            self._segment = self._next_segment(size)
+        self._segment.write(records)
+        self._last = records[-1].number
+        return records
+
+    def _next_segment(self, size: int) -> Segment:
+        if self._segment is not None:
+            self._old[self._segment.path] = self._segment.size
+            self._segment.close()
+            self._segment = None
+            self._drop_confirmed()
+        size = max(SEGMENT_SIZE, size + len(HEAD))
+        if self.size + size > self._quota:
+            raise JournalFull(f"the quota of {self._quota} bytes is used up")
+        return Segment(self._folder, self._last + 1, size)
+
+    def _drop_confirmed(self) -> None:
+        """Remove the segments whose every record is confirmed."""
+        paths = list(self._old)
+        nexts = [int(path.name) for path in paths[1:]]
+        nexts.append(int(self._segment.path.name) if self._segment else self._last + 1)
+        for path, following in zip(paths, nexts, strict=False):
+            if following > self._mark.number + 1:
+                break
+            path.unlink()
+            del self._old[path]
+
+    def _load(self, after: int) -> list[Record]:
+        """Read on from disk, where the last reading ended or else where `after` lies."""
+        path, offset, had = self._place
+        if had != after:
+            path, offset = Path(), 0
+        for candidate in self._from(path, after):
+            current = self._segment is not None and candidate == self._segment.path
+            end = self._segment.end if current and self._segment else None
+            start = offset if candidate == path else 0
+            reading = segments.read(candidate, start, after, CHUNK_SIZE, end)
+            _report(reading.damage)
+            if reading.records:
+                self._place = (candidate, reading.offset, reading.records[-1].number)
+                return reading.records
+        return []
+
+    def _from(self, path: Path, after: int) -> list[Path]:
+        """List the segments to read, the first of which holds the record after `after`."""
+        paths = [*self._old, *([self._segment.path] if self._segment else [])]
+        if path in paths:
+            return paths[paths.index(path) :]
+        earlier = [p for p in paths if int(p.name) <= after + 1]
+        return paths[max(len(earlier) - 1, 0) :]
+
+    def close(self) -> None:
+        """Store what still waits, unless the disk has failed, and close the files."""
+        self._disk.shutdown()
+        try:
+            self._store([payload for payload, _ in self._waiting], self._confirmed)
+        except (OSError, JournalFull) as error:
+            log.error(  # noqa: TRY400  # no traceback: the disk is at fault
+                "journal not stored", extra={"lost": len(self._waiting), "reason": str(error)}
+            )
+        if self._segment is not None:
+            self._segment.close()
+        self._mark.close()
+
+
+@contextmanager
+def opened(folder: Path, quota: int) -> Iterator[Journal]:
+    """Open the journal in `folder`, creating it if need be, and close it afterwards.
+
+    Raises:
+        JournalBroken: the folder cannot be used, or another process uses it.
+
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalBroken(
+            f"no journal can be kept in {folder}: {error.strerror};"
+            " name a folder that this user may write to"
+        ) from error
+    try:
+        _lock(lock, folder)
+        journal = Journal(folder, quota)
+        try:
+            yield journal
+        finally:
+            journal.close()
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise JournalBroken(
+            f"the journal in {folder} is in use by another process;"
+            " give each receiver a folder of its own"
+        ) from error
+
+
+def _resolve(future: asyncio.Future[None], full: JournalFull | None) -> None:
+    if future.done():
+        return
+    if full is None:
+        future.set_result(None)
+    else:
+        future.set_exception(full)
+
+
+def _report(damage: list[Damage]) -> None:
+    for segment, offset, length in damage:
+        log.error(
+            "journal damaged",
+            extra={"segment": str(segment), "offset": offset, "bytes": length},
+        )
