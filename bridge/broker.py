@@ -1,0 +1,332 @@
+"""The connection to RabbitMQ: the only module that knows aio-pika.
+
+Every failure of the library leaves `connect` as a `BrokerError`, translated at the edge of
+the connection and not call by call: a line can be cut between any two calls.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeAlias
+
+import aio_pika
+import aiormq
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import AMQPError
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import ProbableAuthenticationError
+from pamqp.commands import Connection as ConnectionMethods
+from yarl import URL
+
+from bridge.topology import Topology
+from bridge.wire import PUBLISHING_CHANNEL, Line, Publisher, Settled
+
+Seconds: TypeAlias = float
+
+HEARTBEAT: Seconds = 10
+"""A silent peer is given up after three of these, whatever else happens."""
+
+CLOSING: Seconds = 3
+"""How long a connection may take to say goodbye."""
+
+
+class BrokerError(Exception):
+    """RabbitMQ did not do what was asked of it.
+
+    BrokerUnreachable   no connection: nothing was sent, try later
+    ConnectionLost      what was not confirmed or settled is in doubt: it comes again
+    """
+
+
+class BrokerUnreachable(BrokerError):
+    """No connection could be made; the message says why."""
+
+
+class ConnectionLost(BrokerError):
+    """The connection, or a channel of it, is gone; connect again."""
+
+
+# ChannelInvalidStateError is a RuntimeError: aio-pika raises it, and not an
+# AMQPError, when the channel was already closed before the call.
+_FAILURES = (AMQPError, aiormq.ChannelInvalidStateError, OSError, TimeoutError)
+
+
+class _Transport(TransportFactory):
+    """Opens the socket for aiormq, with a `Line` as its reader."""
+
+    line: Line
+
+    async def create(
+        self,
+        url: URL,
+        **options: Any,  # noqa: ANN401  # as the base class has it
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect, as `aiormq` asks of a transport factory."""
+        context = options["ssl_context_provider"].get_context
+        tls = await context() if url.scheme == "amqps" else None
+        loop = asyncio.get_running_loop()
+        self.line = Line()
+        protocol = asyncio.StreamReaderProtocol(self.line, loop=loop)
+        transport, _protocol = await loop.create_connection(
+            lambda: protocol, url.host or "", url.port or 0, ssl=tls
+        )
+        self.line.transport = transport
+        return self.line, asyncio.StreamWriter(transport, protocol, self.line, loop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A message that RabbitMQ has lent to this consumer until it is settled."""
+
+    message_id: str
+    command: str
+    routing_key: str
+    operation_id: str
+    headers: Mapping[str, Any]
+    body: bytes
+    incoming: AbstractIncomingMessage
+
+    async def ack(self) -> None:
+        """Settle: it is done with, RabbitMQ may forget it.
+
+        Raises:
+            ConnectionLost: it is not settled, and comes again.
+
+        """
+        try:
+            await self.incoming.ack()
+        except _FAILURES as error:
+            raise ConnectionLost(f"an ack did not leave: {error!r}") from error
+
+
+Take: TypeAlias = Callable[[Delivery], Awaitable[None]]
+"""Called with each delivery, in a task of its own."""
+
+
+class Consumer:
+    """Takes the deliveries of one queue."""
+
+    def __init__(self, channel: AbstractChannel, queue: AbstractQueue, tag: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._tag = tag
+
+    async def stop(self) -> None:
+        """Take no more deliveries; what was taken can still be settled."""
+        await self._queue.cancel(self._tag)
+
+
+class Copier:
+    """Publishes copies of deliveries, one at a time; the way of the few that failed."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._channel = channel
+
+    async def publish(
+        self,
+        delivery: Delivery,
+        exchange: str,
+        routing_key: str,
+        headers: Mapping[str, Any],
+        timeout: Seconds,
+    ) -> None:
+        """Publish `delivery` again, with more headers, and wait for the confirm.
+
+        Raises:
+            ConnectionLost: the copy may or may not have arrived; do not ack the original.
+
+        """
+        target = await self._channel.get_exchange(exchange, ensure=False)
+        try:
+            await target.publish(_copy(delivery, headers), routing_key, timeout=timeout)
+        except _FAILURES as error:
+            raise ConnectionLost(f"no confirm for a copy to {exchange}: {error!r}") from error
+
+
+class Broker:
+    """An open connection to RabbitMQ."""
+
+    def __init__(self, connection: aio_pika.Connection, line: Line) -> None:
+        self._connection = connection
+        self._line = line
+
+    @property
+    def unblocked(self) -> asyncio.Event:
+        """Cleared while RabbitMQ is short of memory or disk and takes no publishes."""
+        return self._line.unblocked
+
+    async def until_lost(self) -> NoReturn:
+        """Wait until the connection is of no more use.
+
+        Raises:
+            ConnectionLost: always; connect again.
+
+        """
+        raise ConnectionLost(await asyncio.shield(self._line.lost))
+
+    def abandon(self, reason: str) -> None:
+        """Give up a connection that no longer answers."""
+        self._line.lose(reason)
+        self._line.transport.abort()
+
+    async def declare(self, topology: Topology) -> None:
+        """Create what does not exist yet; what exists must have the same arguments."""
+        async with self._connection.channel() as channel:
+            for exchange in topology.exchanges:
+                await channel.declare_exchange(
+                    exchange.name,
+                    exchange.kind,
+                    durable=True,
+                    arguments=dict(exchange.arguments),
+                )
+            for queue in topology.queues:
+                await channel.declare_queue(
+                    queue.name, durable=True, arguments=dict(queue.arguments)
+                )
+            for binding in topology.bindings:
+                bound = await channel.get_queue(binding.queue, ensure=False)
+                await bound.bind(binding.exchange, binding.routing_key)
+
+    async def publisher(self, exchange: str, settled: Settled) -> Publisher:
+        """Open the publishing channel, of which a connection has one."""
+        await self._connection.channel(PUBLISHING_CHANNEL).initialize()
+        frame_max = self._underlying.connection_tune.frame_max
+        self._line.publisher = Publisher(self._line, exchange, frame_max, settled)
+        return self._line.publisher
+
+    async def copier(self) -> "Copier":
+        """Open a channel to publish copies of deliveries on."""
+        channel = self._connection.channel(on_return_raises=True)
+        await channel.initialize()
+        return Copier(channel)
+
+    async def consume(self, queue: str, take: Take, *, prefetch: int) -> Consumer:
+        """Give the deliveries of `queue` to `take`, at most `prefetch` of them unsettled."""
+        channel = await self._consuming_channel(queue, prefetch)
+        source = await channel.get_queue(queue, ensure=False)
+        tag = await source.consume(lambda incoming: take(_delivery(incoming)))
+        return Consumer(channel, source, tag)
+
+    async def watch(self, exchange: str, pattern: str, take: Take, *, most: int) -> Consumer:
+        """Give a copy of what passes `exchange` to `take`; nobody else misses anything.
+
+        Args:
+            exchange: A topic exchange.
+            pattern: Binding pattern on it.
+            take: Called with each; nothing is to be settled.
+            most: How many may wait here before the oldest are dropped.
+
+        """
+        channel = await self._consuming_channel(f"a watch on {exchange}", prefetch=0)
+        queue = await channel.declare_queue(
+            exclusive=True, auto_delete=True, arguments={"x-max-length": most}
+        )
+        await queue.bind(exchange, pattern)
+        tag = await queue.consume(lambda incoming: take(_delivery(incoming)), no_ack=True)
+        return Consumer(channel, queue, tag)
+
+    async def _consuming_channel(self, of: str, prefetch: int) -> AbstractChannel:
+        channel = self._connection.channel()
+        await channel.initialize()
+        await channel.set_qos(prefetch)
+        underlying = await channel.get_underlay_channel()
+        underlying.on_consumer_cancel_callbacks.add(
+            lambda _: self._line.lose(f"RabbitMQ ended the consumer of {of}")
+        )
+        channel.close_callbacks.add(
+            lambda _, error: self._line.lose(f"RabbitMQ closed the channel of {of}: {error}")
+        )
+        return channel
+
+    @property
+    def _underlying(self) -> aiormq.abc.AbstractConnection:
+        if self._connection.transport is None:
+            raise ConnectionLost("the connection is closed")
+        return self._connection.transport.connection
+
+
+@asynccontextmanager
+async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Broker]:
+    """Connect to RabbitMQ, and disconnect at the end of the block.
+
+    Args:
+        url: `amqp://user:password@host:port/vhost`, or `amqps` for TLS.
+        name: What RabbitMQ's console shows of this connection.
+        timeout: How long connecting may take.
+
+    Raises:
+        BrokerUnreachable: nobody was there, or would not let us in; try later.
+        ConnectionLost: out of the block, when the connection broke in it.
+
+    """
+    transport = _Transport()
+    connection = aio_pika.Connection(URL(url).update_query(heartbeat=HEARTBEAT, name=name))
+    connection.kwargs["transport_factory"] = transport
+    try:
+        await connection.connect(timeout)
+    except (*_FAILURES, aiormq.exceptions.AMQPException) as error:
+        raise BrokerUnreachable(_plainly(URL(url), error)) from error
+    try:
+        yield Broker(connection, transport.line)
+    except _FAILURES as error:
+        raise ConnectionLost(str(error) or repr(error)) from error
+    except asyncio.CancelledError:
+        # aiormq cancels what waits for a reply when it finds the connection stuck;
+        # only our own cancellation shows in `cancelling`.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ConnectionLost("the connection was stuck") from None
+    finally:
+        await _close(connection, transport.line)
+
+
+async def _close(connection: aio_pika.Connection, line: Line) -> None:
+    """Say goodbye if somebody listens, and hang up in any case."""
+    with contextlib.suppress(*_FAILURES):
+        async with asyncio.timeout(CLOSING if not line.lost.done() else 0):
+            await connection.close()
+    line.transport.abort()
+
+
+def _plainly(url: URL, error: BaseException) -> str:
+    """Say why a connection failed, in words for the person who configured it."""
+    where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
+    if isinstance(error, ProbableAuthenticationError):
+        return f"RabbitMQ at {where} refused the user name or password of {url.user!r}"
+    if ConnectionMethods.Close.name in str(error):
+        vhost = url.path.removeprefix("/") or "/"
+        return f"RabbitMQ at {where} has no virtual host {vhost!r} for user {url.user!r}"
+    if isinstance(error, TimeoutError):
+        return f"RabbitMQ at {where} did not answer in time"
+    return f"no RabbitMQ at {where}: {error}"
+
+
+def _delivery(incoming: AbstractIncomingMessage) -> Delivery:
+    return Delivery(
+        message_id=incoming.message_id or "",
+        command=incoming.type or "",
+        routing_key=incoming.routing_key or "",
+        operation_id=incoming.correlation_id or "",
+        headers=incoming.headers,
+        body=incoming.body,
+        incoming=incoming,
+    )
+
+
+def _copy(delivery: Delivery, headers: Mapping[str, Any]) -> aio_pika.Message:
+    incoming = delivery.incoming
+    return aio_pika.Message(
+        delivery.body,
+        headers={**delivery.headers, **headers},
+        content_type=incoming.content_type,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        correlation_id=incoming.correlation_id,
+        message_id=incoming.message_id,
+        timestamp=incoming.timestamp or datetime.now(UTC),
+        type=incoming.type,
+        app_id=incoming.app_id,
+    )

@@ -1,0 +1,178 @@
+"""From the journal to RabbitMQ: everything, oldest first, until it is confirmed."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bridge.broker import Broker, BrokerError, connect
+from bridge.journal import Journal
+from bridge.metrics import Metrics
+from bridge.settings import Receiver as Settings
+from bridge.topology import BRIDGE, CALLBACKS
+from bridge.wire import Numbered, Outcome, Publisher
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 15.0
+"""Seconds between attempts to connect: a random part of a bound that doubles from the
+first to the longest, so that many receivers do not come back in step."""
+
+REFUSED_PAUSE = 1.0
+"""Seconds before a message that a full queue refused is published again."""
+
+WINDOW_BYTES = 8 * 2**20
+"""Bytes published and not yet confirmed, at most, whatever `window` allows."""
+
+
+@dataclass
+class Link:
+    """What is known of the broker, for those who ask how we are."""
+
+    connected: bool = False
+    blocked: bool = False
+    reason: str = "not connected yet"
+    """Why not, if not."""
+
+
+class Window:
+    """The messages published on one connection and not yet confirmed.
+
+    It moves the journal's mark up to just below the oldest of them.
+    """
+
+    def __init__(self, journal: Journal, metrics: Metrics, most: int) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._most = most
+        self._open: dict[int, int] = {}
+        self._bytes = 0
+        self.last = journal.confirmed
+        self.refused: list[Numbered] = []
+        self.changed = asyncio.Event()
+        self.progress = asyncio.get_running_loop().time()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def room(self) -> int:
+        """How many more may be published."""
+        return self._most - len(self._open) if self._bytes < WINDOW_BYTES else 0
+
+    def add(self, messages: Sequence[Numbered]) -> None:
+        """Note that `messages` are about to be published."""
+        if not self._open:
+            self.progress = asyncio.get_running_loop().time()
+        self._open.update((number, len(message)) for number, message in messages)
+        self._bytes += sum(len(message) for _, message in messages)
+        self.last = messages[-1][0]
+
+    def settle(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
+        """Take the outcome of `messages`, as the publisher reports it."""
+        self.progress = asyncio.get_running_loop().time()
+        self._metrics.outcomes[outcome].inc(len(messages))
+        if outcome is Outcome.CONFIRMED:
+            for number, message in messages:
+                del self._open[number]
+                self._bytes -= len(message)
+            self._journal.confirm(next(iter(self._open)) - 1 if self._open else self.last)
+        else:
+            self.refused += messages
+        self.changed.set()
+
+
+@dataclass
+class Forwarder:
+    """Publishes the journal; `run` must run for that."""
+
+    journal: Journal
+    settings: Settings
+    metrics: Metrics
+    link: Link = field(default_factory=Link)
+
+    async def run(self) -> None:
+        """Connect, publish until the connection breaks, wait, connect again; for ever."""
+        bound = FIRST_PAUSE
+        while True:
+            try:
+                async with connect(
+                    self.settings.amqp_url,
+                    name="openim-bridge receiver",
+                    timeout=self.settings.connect_timeout,
+                ) as broker:
+                    await broker.declare(BRIDGE)
+                    bound = FIRST_PAUSE
+                    await self._publish_over(broker)
+            except BrokerError as error:
+                self._note_away(str(error))
+            await asyncio.sleep(random.uniform(0, bound))  # noqa: S311  # jitter, no secret
+            bound = min(2 * bound, LONGEST_PAUSE)
+
+    async def _publish_over(self, broker: Broker) -> None:
+        window = Window(self.journal, self.metrics, self.settings.window)
+        publisher = await broker.publisher(CALLBACKS, window.settle)
+        self._note_here()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(broker.until_lost())
+                tasks.create_task(self._watch(broker, window))
+                tasks.create_task(self._retry(window, publisher))
+                tasks.create_task(self._publish(broker, window, publisher))
+        except ExceptionGroup as group:
+            lost, others = group.split(BrokerError)
+            if lost is None or others is not None:
+                raise
+            raise lost.exceptions[0] from group
+
+    async def _publish(self, broker: Broker, window: Window, publisher: Publisher) -> None:
+        while True:
+            await broker.unblocked.wait()
+            while window.room <= 0:
+                window.changed.clear()
+                await window.changed.wait()
+            records = await self.journal.read(window.last, window.room)
+            window.add(records)
+            publisher.send(records)
+
+    async def _retry(self, window: Window, publisher: Publisher) -> None:
+        """Publish again what RabbitMQ refused or returned, a while later."""
+        while True:
+            await asyncio.sleep(REFUSED_PAUSE)
+            if window.refused:
+                again, window.refused = window.refused, []
+                log.warning("RabbitMQ took no message", extra={"messages": len(again)})
+                publisher.send(again)
+
+    async def _watch(self, broker: Broker, window: Window) -> None:
+        """Give up a connection on which confirms stop coming, unless RabbitMQ said why."""
+        loop = asyncio.get_running_loop()
+        timeout = self.settings.confirm_timeout
+        while True:
+            await asyncio.sleep(timeout / 5)
+            if self.link.blocked is broker.unblocked.is_set():
+                self._note_blocked(blocked=not broker.unblocked.is_set())
+            if not window or self.link.blocked:
+                window.progress = loop.time()
+            elif loop.time() - window.progress > timeout:
+                broker.abandon(f"no confirm for {timeout:g} s")
+
+    def _note_here(self) -> None:
+        self.link.connected, self.link.reason = True, ""
+        self.metrics.connected.set(1)
+        log.info("broker connected", extra={"waiting": self.journal.depth})
+
+    def _note_away(self, reason: str) -> None:
+        if self.link.connected or self.link.reason != reason:
+            log.warning(
+                "broker unavailable", extra={"reason": reason, "waiting": self.journal.depth}
+            )
+        self.link.connected, self.link.reason = False, reason
+        self.link.blocked = False
+        self.metrics.connected.set(0)
+
+    def _note_blocked(self, *, blocked: bool) -> None:
+        self.link.blocked = blocked
+        log.warning("broker blocked" if blocked else "broker unblocked")

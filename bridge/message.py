@@ -1,0 +1,190 @@
+"""A callback as an AMQP message, in the bytes that travel and are stored.
+
+The journal keeps exactly what the forwarder will send, so a callback is encoded once,
+at receipt, and is read in one format on disk and on the wire:
+
+    routing key   short string: one byte of length, then UTF-8
+    properties    four bytes of length, then AMQP property flags and values
+    body          the rest, as OpenIM sent it
+"""
+
+import hashlib
+import secrets
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pamqp.commands import Basic
+
+APP_ID = "openim-bridge"
+SOURCE = "/openim"
+"""CloudEvents' source: events are unique by source and id."""
+
+_FLAGS = struct.pack(
+    ">H",
+    1 << 15  # content_type
+    | 1 << 13  # headers
+    | 1 << 12  # delivery_mode
+    | 1 << 10  # correlation_id
+    | 1 << 7  # message_id
+    | 1 << 6  # timestamp
+    | 1 << 5  # type
+    | 1 << 3,  # app_id
+)
+_PERSISTENT = b"\x02"
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+
+
+def _short(text: str) -> bytes:
+    """Encode a short string, cut to the 255 bytes that AMQP allows."""
+    encoded = text.encode()
+    if len(encoded) > 255:  # noqa: PLR2004  # AMQP 0-9-1, 4.2.5.3
+        encoded = encoded[:255].decode(errors="ignore").encode()
+    return bytes((len(encoded),)) + encoded
+
+
+def _header(name: str) -> bytes:
+    """Encode what precedes the value of a text header in a field table."""
+    return _short(name) + b"S"
+
+
+_CONTENT_TYPE = _short("application/json")
+_APP_ID = _short(APP_ID)
+_SPEC_VERSION = _header("ce-specversion") + _U32.pack(3) + b"1.0"
+_CE_SOURCE = _header("ce-source") + _U32.pack(len(SOURCE)) + SOURCE.encode()
+_CE_ID, _CE_TYPE, _CE_TIME, _CE_PARTITIONKEY = (
+    _header(f"ce-{name}") for name in ("id", "type", "time", "partitionkey")
+)
+_RECEIVED_MS = _short("x-received-ms") + b"l"
+_FINGERPRINT = _header("x-fingerprint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A callback and what the bridge says about it."""
+
+    id: str
+    """UUIDv7 minted at receipt; every copy carries it, so it is the idempotency key."""
+
+    routing_key: str
+
+    command: str
+    """Callback command as OpenIM sent it."""
+
+    received_ms: int
+    """When it was received: milliseconds since 1970, UTC."""
+
+    body: bytes
+
+    operation_id: str = ""
+    """OpenIM's `operationID` header: chosen by a client, neither trusted nor unique."""
+
+    ordering_key: str = ""
+    """What it is about: conversation, group, user pair or user."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further AMQP headers, such as the raw query or why a body could not be read."""
+
+    def encode(self) -> bytes:
+        """Give the message as it is stored and sent."""
+        properties = b"".join(
+            (
+                _FLAGS,
+                _CONTENT_TYPE,
+                self._table(),
+                _PERSISTENT,
+                _short(self.operation_id),
+                _short(self.id),
+                _U64.pack(self.received_ms // 1000),
+                _short(self.command),
+                _APP_ID,
+            )
+        )
+        return b"".join(
+            (_short(self.routing_key), _U32.pack(len(properties)), properties, self.body)
+        )
+
+    def _table(self) -> bytes:
+        parts = [
+            _SPEC_VERSION,
+            _text(_CE_ID, self.id),
+            _CE_SOURCE,
+            _text(_CE_TYPE, self.command),
+            _text(_CE_TIME, _rfc3339(self.received_ms)),
+            _RECEIVED_MS,
+            _U64.pack(self.received_ms),
+            _text(_FINGERPRINT, fingerprint(self.operation_id, self.command, self.body)),
+        ]
+        if self.ordering_key:
+            parts.append(_text(_CE_PARTITIONKEY, self.ordering_key))
+        parts.extend(_text(_header(name), value) for name, value in self.headers.items())
+        table = b"".join(parts)
+        return _U32.pack(len(table)) + table
+
+
+def decode(stored: bytes) -> Message:
+    """Read what `Message.encode` gave."""
+    key_end = 1 + stored[0]
+    properties_end = key_end + 4 + _U32.unpack_from(stored, key_end)[0]
+    properties = Basic.Properties()
+    flags = int.from_bytes(stored[key_end + 4 : key_end + 6], "big")
+    properties.unmarshal(flags, stored[key_end + 6 : properties_end])
+    headers = dict(properties.headers or {})
+    return Message(
+        id=properties.message_id or "",
+        routing_key=stored[1:key_end].decode(),
+        command=properties.message_type or "",
+        received_ms=int(str(headers.pop("x-received-ms"))),
+        body=stored[properties_end:],
+        operation_id=properties.correlation_id or "",
+        ordering_key=str(headers.pop("ce-partitionkey", "")),
+        headers={name: str(headers[name]) for name in headers if not _is_derived(name)},
+    )
+
+
+def _is_derived(header: str) -> bool:
+    return header.startswith("ce-") or header == "x-fingerprint"
+
+
+def _text(name: bytes, value: str) -> bytes:
+    encoded = value.encode()
+    return name + _U32.pack(len(encoded)) + encoded
+
+
+def _rfc3339(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
+
+
+def fingerprint(operation_id: str, command: str, body: bytes) -> str:
+    """Digest what was said, so that a repetition can be told from a second event.
+
+    OpenIM gives its callbacks no id of their own.
+    """
+    digest = hashlib.sha256(f"{operation_id}\n{command}\n".encode())
+    digest.update(body)
+    return digest.hexdigest()
+
+
+class Ids:
+    """Mints UUIDv7: unique, and in one process sorted by time of minting.
+
+    Sorted even when the clock steps back: the id's time then stands still, and its
+    counter goes on.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def mint(self) -> str:
+        """Give the next id, in the usual text form."""
+        # 48 bits of milliseconds and 12 of counter: RFC 9562, section 6.2, method 1.
+        self._last = max(self._last + 1, time.time_ns() // 1_000_000 << 12)
+        time_part, counter = self._last >> 12, self._last & 0xFFF
+        tail = secrets.randbits(62) | 1 << 63
+        digits = f"{time_part:012x}{0x7000 | counter:04x}{tail:016x}"
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

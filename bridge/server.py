@@ -1,0 +1,158 @@
+"""The receiver's process: HTTP server, journal and forwarder, started and stopped together."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from bridge import journal as journals
+from bridge.forwarder import Forwarder
+from bridge.journal import Journal
+from bridge.metrics import Metrics
+from bridge.receiver import Receiver
+from bridge.settings import Receiver as Settings
+from bridge.stopping import stop_signal
+
+log = logging.getLogger(__name__)
+
+MAX_LINE = 8 * 1024
+MAX_HEADER = 64 * 1024
+"""Large, since a client's overlong operation id must not cost the callback."""
+
+MAX_HEADERS = 64
+
+LINGERING = 1.0
+"""Seconds that the rest of a refused body is read, so that the reply can be."""
+
+BACKLOG = 1024
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, whose errors are JSON like every other answer."""
+
+    def __init__(self, receiver: Receiver, server: web.Server) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=receiver.settings.keepalive_timeout,
+            access_log=None,  # type: ignore[arg-type]  # None turns it off, as documented
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_HEADER,
+            max_headers=MAX_HEADERS,
+            lingering_time=LINGERING,
+            auto_decompress=False,
+        )
+        self._receiver = receiver
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it repeats the bad bytes
+    ) -> web.StreamResponse:
+        """Answer a request that aiohttp could not parse, or that we failed at."""
+        response = self._receiver.broken(request, status, exc)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """aiohttp's low-level server: no routing, no middleware, one handler."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        super().__init__(receiver.handle, request_factory=self._request)
+        self._receiver = receiver
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self._receiver, self)
+
+    def _request(self, *parts: Any) -> web.BaseRequest:  # noqa: ANN401  # as aiohttp calls it
+        message, payload, protocol, writer, task = parts
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=self._receiver.settings.max_body,
+        )
+
+
+@asynccontextmanager
+async def listening(receiver: Receiver) -> AsyncIterator[int]:
+    """Take requests; give the port.
+
+    At the end of the block nobody is let in any more, and who is in gets answers that ask
+    for the connection to be closed. Closing it ourselves could cut off a callback that is
+    on its way, and OpenIM would not send it again.
+    """
+    server = _Server(receiver)
+    settings = receiver.settings
+    listener = await asyncio.get_running_loop().create_server(
+        server, settings.host, settings.port, backlog=BACKLOG
+    )
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        receiver.draining = True
+        listener.close()
+        await _within(settings.grace_period, lambda: not server.connections)
+        await server.shutdown(timeout=1)
+
+
+async def _within(seconds: float, condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds, `seconds` at most."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+async def serve(settings: Settings, started: Callable[[int], None] = lambda _: None) -> None:
+    """Receive and forward until SIGTERM or SIGINT.
+
+    Args:
+        settings: Of the receiver.
+        started: Told the port when requests are taken.
+
+    Raises:
+        JournalBroken: the journal cannot be used.
+        OSError: the port cannot be listened on, or the disk has failed.
+
+    """
+    stop = stop_signal()
+    with journals.opened(Path(settings.journal_path), settings.journal_quota) as journal:
+        metrics = Metrics(journal)
+        forwarder = Forwarder(journal, settings, metrics)
+        receiver = Receiver(settings, journal, forwarder.link, metrics)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(journal.run()),
+                    tasks.create_task(forwarder.run()),
+                ]
+                async with listening(receiver) as port:
+                    _announce(port, journal)
+                    started(port)
+                    await stop.wait()
+                    log.info("stopping", extra={"waiting": journal.depth})
+                await _flush(journal, forwarder, settings.grace_period)
+                for task in background:
+                    task.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+    log.info("stopped", extra={"waiting": journal.depth})
+
+
+def _announce(port: int, journal: Journal) -> None:
+    log.info("listening", extra={"port": port, "waiting": journal.depth})
+
+
+async def _flush(journal: Journal, forwarder: Forwarder, seconds: float) -> None:
+    """Let what is stored reach RabbitMQ if it is there; the journal keeps the rest."""
+    await _within(seconds, lambda: journal.depth == 0 or not forwarder.link.connected)

@@ -1,0 +1,177 @@
+"""Where callbacks travel: exchanges, queues and bindings, as data.
+
+    openim.callbacks (topic) ──► openim.work.<subscription> ──► a consumer
+          │ no queue wanted it         │ tried in vain, or refused
+          ▼                            ▼
+    openim.unrouted (fanout)     openim.dead-letters (direct)
+          │                            │
+          ▼                            ▼
+    openim.unrouted              openim.dead-letters.<subscription>
+
+    openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages
+    expire into openim.retry (direct) and so return to the queue they left)
+
+Names and arguments are stated here and nowhere else; `bridge.broker` declares them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Arguments: TypeAlias = Mapping[str, str | int]
+
+CALLBACKS = "openim.callbacks"
+"""The topic exchange that every callback is published to."""
+
+UNROUTED = "openim.unrouted"
+"""Alternate exchange of CALLBACKS, and the queue that keeps what it gets."""
+
+DEAD_LETTERS = "openim.dead-letters"
+"""Direct exchange for deliveries that no attempt could handle."""
+
+RETRY = "openim.retry"
+"""Direct exchange that brings waiting messages back to the queue they left."""
+
+DELIVERY_LIMIT = 20
+"""Deliveries of one message before RabbitMQ itself dead-letters it: the net under a
+handler that takes its whole process down. Above the prefetch, or a message that merely
+shared a process with a deadly one would go with it."""
+
+SCHEDULE = (1, 5, 30, 120, 600)
+"""Seconds to wait after each failed attempt; after the last, the dead letters.
+
+    attempt   waits   since the first
+    1         1 s     1 s
+    2         5 s     6 s
+    3         30 s    36 s
+    4         2 min   2 min 36 s
+    5         10 min  12 min 36 s
+    6         dead-lettered
+
+Each wait is a queue of its own: in one queue, a long wait would hold up a short one.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """An exchange, durable."""
+
+    name: str
+    kind: str
+    arguments: Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """A queue, durable. Quorum queues write to disk before they confirm."""
+
+    name: str
+    arguments: Arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """What sends messages from an exchange to a queue."""
+
+    exchange: str
+    queue: str
+    routing_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Exchanges, queues and bindings that belong together, in the order to declare them."""
+
+    exchanges: tuple[Exchange, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+
+
+def _quorum(name: str, **arguments: str | int) -> Queue:
+    return Queue(
+        name=name,
+        arguments={"x-queue-type": "quorum"}
+        | {f"x-{key.replace('_', '-')}": value for key, value in arguments.items()},
+    )
+
+
+def _dead_lettering(exchange: str, routing_key: str) -> dict[str, str | int]:
+    """Arguments that move a message to `exchange` and keep it until it has arrived.
+
+    Without `reject-publish` RabbitMQ quietly falls back to at-most-once.
+    """
+    return {
+        "dead_letter_exchange": exchange,
+        "dead_letter_routing_key": routing_key,
+        "dead_letter_strategy": "at-least-once",
+        "overflow": "reject-publish",
+    }
+
+
+BRIDGE = Topology(
+    exchanges=(
+        Exchange(name=UNROUTED, kind="fanout"),
+        Exchange(name=CALLBACKS, kind="topic", arguments={"alternate-exchange": UNROUTED}),
+    ),
+    queues=(_quorum(UNROUTED),),
+    bindings=(Binding(exchange=UNROUTED, queue=UNROUTED, routing_key=""),),
+)
+"""What the receiver needs, whoever listens."""
+
+
+def work_queue(subscription: str) -> str:
+    """Name the queue that `subscription` takes its deliveries from."""
+    return f"openim.work.{subscription}"
+
+
+def dead_letter_queue(subscription: str) -> str:
+    """Name the queue that keeps what `subscription` could not handle."""
+    return f"{DEAD_LETTERS}.{subscription}"
+
+
+def wait_exchange(seconds: int) -> str:
+    """Name the exchange, and its queue, where a message waits for `seconds`."""
+    return f"openim.wait.{seconds}s"
+
+
+def subscription(name: str, patterns: tuple[str, ...]) -> Topology:
+    """Everything one subscription needs.
+
+    Args:
+        name: The subscription's name, part of its queues' names.
+        patterns: Binding patterns on CALLBACKS, such as `friend.after.#`.
+
+    """
+    work, dead = work_queue(name), dead_letter_queue(name)
+    return Topology(
+        exchanges=(
+            Exchange(name=DEAD_LETTERS, kind="direct"),
+            Exchange(name=RETRY, kind="direct"),
+            *(Exchange(name=wait_exchange(wait), kind="fanout") for wait in SCHEDULE),
+        ),
+        queues=(
+            _quorum(dead),
+            _quorum(work, delivery_limit=DELIVERY_LIMIT, **_dead_lettering(DEAD_LETTERS, dead)),
+            *(_waiting(wait) for wait in SCHEDULE),
+        ),
+        bindings=(
+            Binding(exchange=DEAD_LETTERS, queue=dead, routing_key=dead),
+            Binding(exchange=RETRY, queue=work, routing_key=work),
+            *(
+                Binding(exchange=wait_exchange(w), queue=wait_exchange(w), routing_key="")
+                for w in SCHEDULE
+            ),
+            *(Binding(exchange=CALLBACKS, queue=work, routing_key=key) for key in patterns),
+        ),
+    )
+
+
+def _waiting(seconds: int) -> Queue:
+    """Keep messages for `seconds`, then return each to the queue its routing key names."""
+    return _quorum(
+        wait_exchange(seconds),
+        message_ttl=seconds * 1000,
+        dead_letter_exchange=RETRY,
+        dead_letter_strategy="at-least-once",
+        overflow="reject-publish",
+    )
