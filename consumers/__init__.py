@@ -1,0 +1,1 @@
+"""Workers that apply business logic to OpenIM's callbacks, taken from RabbitMQ."""
