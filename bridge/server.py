@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,44 +114,48 @@ async def _within(seconds: float, condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def serve(settings: Settings, started: Callable[[int], None] = lambda _: None) -> None:
-    """Receive and forward until SIGTERM or SIGINT.
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A receiver that takes requests."""
 
-    Args:
-        settings: Of the receiver.
-        started: Told the port when requests are taken.
+    port: int
+    journal: Journal
+    forwarder: Forwarder
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Receive and forward during the block, and stop in good order at its end.
 
     Raises:
         JournalBroken: the journal cannot be used.
-        OSError: the port cannot be listened on, or the disk has failed.
+        OSError: the port cannot be listened on; or, cancelling the block, the disk failed.
 
     """
-    stop = stop_signal()
     with journals.opened(Path(settings.journal_path), settings.journal_quota) as journal:
         metrics = Metrics(journal)
         forwarder = Forwarder(journal, settings, metrics)
         receiver = Receiver(settings, journal, forwarder.link, metrics)
         try:
             async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(journal.run()),
-                    tasks.create_task(forwarder.run()),
-                ]
+                background = [tasks.create_task(job.run()) for job in (journal, forwarder)]
                 async with listening(receiver) as port:
-                    _announce(port, journal)
-                    started(port)
-                    await stop.wait()
+                    log.info("listening", extra={"port": port, "waiting": journal.depth})
+                    yield Running(port=port, journal=journal, forwarder=forwarder)
                     log.info("stopping", extra={"waiting": journal.depth})
                 await _flush(journal, forwarder, settings.grace_period)
                 for task in background:
                     task.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
-    log.info("stopped", extra={"waiting": journal.depth})
+        log.info("stopped", extra={"waiting": journal.depth})
 
 
-def _announce(port: int, journal: Journal) -> None:
-    log.info("listening", extra={"port": port, "waiting": journal.depth})
+async def serve(settings: Settings) -> None:
+    """Receive and forward until SIGTERM or SIGINT."""
+    stop = stop_signal()
+    async with running(settings):
+        await stop.wait()
 
 
 async def _flush(journal: Journal, forwarder: Forwarder, seconds: float) -> None:
