@@ -23,7 +23,11 @@ NOWHERE = "amqp://nobody:nothing@127.0.0.1:1/"
 
 def settings(folder: Path, amqp_url: str = NOWHERE, **changed: Any) -> Settings:  # noqa: ANN401
     """Give a receiver's settings for a test."""
-    values = {"port": 0, "journal_path": str(folder / "journal"), "grace_period": 0.5}
+    values: dict[str, Any] = {
+        "port": 0,
+        "journal_path": str(folder / "journal"),
+        "grace_period": 0.5,
+    }
     return Settings(amqp_url=amqp_url, **(values | changed))
 
 
@@ -58,7 +62,7 @@ async def bridge(
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds; fail after DEADLINE."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # conditions have no events
             await asyncio.sleep(0.01)
 
 
