@@ -1,4 +1,4 @@
-"""The connection to RabbitMQ: the only module that knows aio-pika.
+"""The connection to RabbitMQ: with `bridge.deliveries`, all that knows aio-pika.
 
 Every failure of the library leaves `connect` as a `BrokerError`, translated at the edge of
 the connection and not call by call: a line can be cut between any two calls.
@@ -6,25 +6,44 @@ the connection and not call by call: a line can be cut between any two calls.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NoReturn
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError
+from aio_pika.abc import AbstractChannel
 from aiormq.connection import TransportFactory
-from aiormq.exceptions import ProbableAuthenticationError
+from aiormq.exceptions import AMQPException, ProbableAuthenticationError
 from pamqp.commands import Connection as ConnectionMethods
 from yarl import URL
 
+from bridge.deliveries import (
+    FAILURES,
+    BrokerError,
+    BrokerUnreachable,
+    ConnectionLost,
+    Consumer,
+    Copier,
+    Delivery,
+    Seconds,
+    Take,
+    delivery_of,
+)
 from bridge.topology import Topology
 from bridge.wire import PUBLISHING_CHANNEL, Line, Publisher, Settled
 
-Seconds: TypeAlias = float
+__all__ = [
+    "Broker",
+    "BrokerError",
+    "BrokerUnreachable",
+    "ConnectionLost",
+    "Consumer",
+    "Copier",
+    "Delivery",
+    "Take",
+    "connect",
+]
 
 HEARTBEAT: Seconds = 10
 """A silent peer is given up after three of these, whatever else happens."""
@@ -33,31 +52,11 @@ CLOSING: Seconds = 3
 """How long a connection may take to say goodbye."""
 
 
-class BrokerError(Exception):
-    """RabbitMQ did not do what was asked of it.
-
-    BrokerUnreachable   no connection: nothing was sent, try later
-    ConnectionLost      what was not confirmed or settled is in doubt: it comes again
-    """
-
-
-class BrokerUnreachable(BrokerError):
-    """No connection could be made; the message says why."""
-
-
-class ConnectionLost(BrokerError):
-    """The connection, or a channel of it, is gone; connect again."""
-
-
-# ChannelInvalidStateError is a RuntimeError: aio-pika raises it, and not an
-# AMQPError, when the channel was already closed before the call.
-_FAILURES = (AMQPError, aiormq.ChannelInvalidStateError, OSError, TimeoutError)
-
-
 class _Transport(TransportFactory):
     """Opens the socket for aiormq, with a `Line` as its reader."""
 
-    line: Line
+    def __init__(self, line: Line) -> None:
+        self._line = line
 
     async def create(
         self,
@@ -68,82 +67,12 @@ class _Transport(TransportFactory):
         context = options["ssl_context_provider"].get_context
         tls = await context() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
-        self.line = Line()
-        protocol = asyncio.StreamReaderProtocol(self.line, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(self._line, loop=loop)
         transport, _protocol = await loop.create_connection(
             lambda: protocol, url.host or "", url.port or 0, ssl=tls
         )
-        self.line.transport = transport
-        return self.line, asyncio.StreamWriter(transport, protocol, self.line, loop)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
-    """A message that RabbitMQ has lent to this consumer until it is settled."""
-
-    message_id: str
-    command: str
-    routing_key: str
-    operation_id: str
-    headers: Mapping[str, Any]
-    body: bytes
-    incoming: AbstractIncomingMessage
-
-    async def ack(self) -> None:
-        """Settle: it is done with, RabbitMQ may forget it.
-
-        Raises:
-            ConnectionLost: it is not settled, and comes again.
-
-        """
-        try:
-            await self.incoming.ack()
-        except _FAILURES as error:
-            raise ConnectionLost(f"an ack did not leave: {error!r}") from error
-
-
-Take: TypeAlias = Callable[[Delivery], Awaitable[None]]
-"""Called with each delivery, in a task of its own."""
-
-
-class Consumer:
-    """Takes the deliveries of one queue."""
-
-    def __init__(self, channel: AbstractChannel, queue: AbstractQueue, tag: str) -> None:
-        self._channel = channel
-        self._queue = queue
-        self._tag = tag
-
-    async def stop(self) -> None:
-        """Take no more deliveries; what was taken can still be settled."""
-        await self._queue.cancel(self._tag)
-
-
-class Copier:
-    """Publishes copies of deliveries, one at a time; the way of the few that failed."""
-
-    def __init__(self, channel: AbstractChannel) -> None:
-        self._channel = channel
-
-    async def publish(
-        self,
-        delivery: Delivery,
-        exchange: str,
-        routing_key: str,
-        headers: Mapping[str, Any],
-        timeout: Seconds,
-    ) -> None:
-        """Publish `delivery` again, with more headers, and wait for the confirm.
-
-        Raises:
-            ConnectionLost: the copy may or may not have arrived; do not ack the original.
-
-        """
-        target = await self._channel.get_exchange(exchange, ensure=False)
-        try:
-            await target.publish(_copy(delivery, headers), routing_key, timeout=timeout)
-        except _FAILURES as error:
-            raise ConnectionLost(f"no confirm for a copy to {exchange}: {error!r}") from error
+        self._line.transport = transport
+        return self._line, asyncio.StreamWriter(transport, protocol, self._line, loop)
 
 
 class Broker:
@@ -170,7 +99,7 @@ class Broker:
     def abandon(self, reason: str) -> None:
         """Give up a connection that no longer answers."""
         self._line.lose(reason)
-        self._line.transport.abort()
+        self._line.hang_up()
 
     async def declare(self, topology: Topology) -> None:
         """Create what does not exist yet; what exists must have the same arguments."""
@@ -197,7 +126,7 @@ class Broker:
         self._line.publisher = Publisher(self._line, exchange, frame_max, settled)
         return self._line.publisher
 
-    async def copier(self) -> "Copier":
+    async def copier(self) -> Copier:
         """Open a channel to publish copies of deliveries on."""
         channel = self._connection.channel(on_return_raises=True)
         await channel.initialize()
@@ -207,7 +136,7 @@ class Broker:
         """Give the deliveries of `queue` to `take`, at most `prefetch` of them unsettled."""
         channel = await self._consuming_channel(queue, prefetch)
         source = await channel.get_queue(queue, ensure=False)
-        tag = await source.consume(lambda incoming: take(_delivery(incoming)))
+        tag = await source.consume(lambda incoming: take(delivery_of(incoming)))
         return Consumer(channel, source, tag)
 
     async def watch(self, exchange: str, pattern: str, take: Take, *, most: int) -> Consumer:
@@ -225,7 +154,7 @@ class Broker:
             exclusive=True, auto_delete=True, arguments={"x-max-length": most}
         )
         await queue.bind(exchange, pattern)
-        tag = await queue.consume(lambda incoming: take(_delivery(incoming)), no_ack=True)
+        tag = await queue.consume(lambda incoming: take(delivery_of(incoming)), no_ack=True)
         return Consumer(channel, queue, tag)
 
     async def _consuming_channel(self, of: str, prefetch: int) -> AbstractChannel:
@@ -262,17 +191,36 @@ async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Bro
         ConnectionLost: out of the block, when the connection broke in it.
 
     """
-    transport = _Transport()
+    line = Line()
     connection = aio_pika.Connection(URL(url).update_query(heartbeat=HEARTBEAT, name=name))
-    connection.kwargs["transport_factory"] = transport
+    connection.kwargs["transport_factory"] = _Transport(line)
+    try:
+        await _open(connection, timeout)
+        with _translated(line):
+            yield Broker(connection, line)
+    finally:
+        await _close(connection, line)
+
+
+async def _open(connection: aio_pika.Connection, timeout: Seconds) -> None:
     try:
         await connection.connect(timeout)
-    except (*_FAILURES, aiormq.exceptions.AMQPException) as error:
-        raise BrokerUnreachable(_plainly(URL(url), error)) from error
+    except (*FAILURES, AMQPException) as error:
+        raise BrokerUnreachable(_plainly(connection.url, error)) from error
+
+
+@contextmanager
+def _translated(line: Line) -> Iterator[None]:
+    """Turn what the libraries raise over a broken connection into ConnectionLost."""
     try:
-        yield Broker(connection, transport.line)
-    except _FAILURES as error:
+        yield
+    except FAILURES as error:
         raise ConnectionLost(str(error) or repr(error)) from error
+    except RuntimeError as error:
+        # aiormq's answer to a call on a connection that has closed since the last one.
+        if not line.lost.done():
+            raise
+        raise ConnectionLost(line.lost.result()) from error
     except asyncio.CancelledError:
         # aiormq cancels what waits for a reply when it finds the connection stuck;
         # only our own cancellation shows in `cancelling`.
@@ -280,16 +228,14 @@ async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Bro
         if task is not None and task.cancelling():
             raise
         raise ConnectionLost("the connection was stuck") from None
-    finally:
-        await _close(connection, transport.line)
 
 
 async def _close(connection: aio_pika.Connection, line: Line) -> None:
     """Say goodbye if somebody listens, and hang up in any case."""
-    with contextlib.suppress(*_FAILURES):
-        async with asyncio.timeout(CLOSING if not line.lost.done() else 0):
+    with contextlib.suppress(*FAILURES):
+        async with asyncio.timeout(0 if line.lost.done() else CLOSING):
             await connection.close()
-    line.transport.abort()
+    line.hang_up()
 
 
 def _plainly(url: URL, error: BaseException) -> str:
@@ -303,30 +249,3 @@ def _plainly(url: URL, error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"RabbitMQ at {where} did not answer in time"
     return f"no RabbitMQ at {where}: {error}"
-
-
-def _delivery(incoming: AbstractIncomingMessage) -> Delivery:
-    return Delivery(
-        message_id=incoming.message_id or "",
-        command=incoming.type or "",
-        routing_key=incoming.routing_key or "",
-        operation_id=incoming.correlation_id or "",
-        headers=incoming.headers,
-        body=incoming.body,
-        incoming=incoming,
-    )
-
-
-def _copy(delivery: Delivery, headers: Mapping[str, Any]) -> aio_pika.Message:
-    incoming = delivery.incoming
-    return aio_pika.Message(
-        delivery.body,
-        headers={**delivery.headers, **headers},
-        content_type=incoming.content_type,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        correlation_id=incoming.correlation_id,
-        message_id=incoming.message_id,
-        timestamp=incoming.timestamp or datetime.now(UTC),
-        type=incoming.type,
-        app_id=incoming.app_id,
-    )

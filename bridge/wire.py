@@ -20,7 +20,7 @@ _FRAME_END = b"\xce"
 _FRAME_OVERHEAD = 8
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _CONNECTION_BLOCKED, _CONNECTION_UNBLOCKED = (10, 60), (10, 61)
-_CHANNEL_CLOSE = (20, 40)
+_CLOSES = {(10, 50): "connection", (20, 40): "channel"}
 _BASIC_PUBLISH, _BASIC_RETURN, _BASIC_ACK, _BASIC_NACK = (60, 40), (60, 50), (60, 80), (60, 120)
 _HEARTBEAT = _FRAME.pack(8, 0, 0) + _FRAME_END
 _METHOD_ID = struct.Struct(">HH")
@@ -55,10 +55,9 @@ Settled: TypeAlias = Callable[[Sequence[Numbered], Outcome], None]
 class Line(asyncio.StreamReader):
     """The stream from the broker to aiormq, with the confirms taken out of it."""
 
-    transport: asyncio.Transport
-
     def __init__(self) -> None:
         super().__init__()
+        self.transport: asyncio.Transport | None = None
         self.publisher: Publisher | None = None
         self.unblocked = asyncio.Event()
         self.unblocked.set()
@@ -94,23 +93,17 @@ class Line(asyncio.StreamReader):
     def _take(self, kind: int, channel: int, buffer: bytes, at: int) -> bool:
         """Handle the frame whose payload starts `at`; False leaves it to aiormq."""
         method = _METHOD_ID.unpack_from(buffer, at) if kind == _METHOD else None
-        if channel == 0:
-            self._note_blocked(method)
-            return False
-        if self.publisher is None or channel != PUBLISHING_CHANNEL:
-            return False
-        if method == _CHANNEL_CLOSE:
+        if method in _CLOSES and channel in {0, PUBLISHING_CHANNEL}:
             code = int.from_bytes(buffer[at + 4 : at + 6], "big")
             text = buffer[at + 7 : at + 7 + buffer[at + 6]].decode(errors="replace")
-            self.lose(f"RabbitMQ closed the channel: {code} {text}")
-            return False
-        return self.publisher.take(kind, method, buffer, at)
-
-    def _note_blocked(self, method: tuple[int, ...] | None) -> None:
-        if method == _CONNECTION_BLOCKED:
+            self.lose(f"RabbitMQ closed the {_CLOSES[method]}: {code} {text}")
+        elif method == _CONNECTION_BLOCKED:
             self.unblocked.clear()
         elif method == _CONNECTION_UNBLOCKED:
             self.unblocked.set()
+        elif self.publisher is not None and channel == PUBLISHING_CHANNEL:
+            return self.publisher.take(kind, method, buffer, at)
+        return False
 
     def feed_eof(self) -> None:
         """Note that the broker hung up."""
@@ -121,6 +114,16 @@ class Line(asyncio.StreamReader):
         """Note that the line broke."""
         self.lose(f"the connection broke: {exc}")
         super().set_exception(exc)
+
+    def write(self, data: bytes) -> None:
+        """Send `data` to the broker, if the line still stands."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def hang_up(self) -> None:
+        """Close the line at once, whatever is under way."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def lose(self, reason: str) -> None:
         """Say that the connection is of no more use."""
@@ -152,7 +155,7 @@ class Publisher:
             self._last_tag += 1
             self._unconfirmed[self._last_tag] = numbered
             self._add_frames(frames, numbered[1])
-        self._line.transport.write(b"".join(frames))
+        self._line.write(b"".join(frames))
 
     def _add_frames(self, frames: list[bytes], message: bytes) -> None:
         key_end = 1 + message[0]
