@@ -6,13 +6,13 @@ the connection and not call by call: a line can be cut between any two calls.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPException, ProbableAuthenticationError
 from pamqp.commands import Connection as ConnectionMethods
@@ -136,7 +136,7 @@ class Broker:
         """Give the deliveries of `queue` to `take`, at most `prefetch` of them unsettled."""
         channel = await self._consuming_channel(queue, prefetch)
         source = await channel.get_queue(queue, ensure=False)
-        tag = await source.consume(lambda incoming: take(delivery_of(incoming)))
+        tag = await source.consume(_taking(take))
         return Consumer(channel, source, tag)
 
     async def watch(self, exchange: str, pattern: str, take: Take, *, most: int) -> Consumer:
@@ -154,7 +154,7 @@ class Broker:
             exclusive=True, auto_delete=True, arguments={"x-max-length": most}
         )
         await queue.bind(exchange, pattern)
-        tag = await queue.consume(lambda incoming: take(delivery_of(incoming)), no_ack=True)
+        tag = await queue.consume(_taking(take), no_ack=True)
         return Consumer(channel, queue, tag)
 
     async def _consuming_channel(self, of: str, prefetch: int) -> AbstractChannel:
@@ -236,6 +236,13 @@ async def _close(connection: aio_pika.Connection, line: Line) -> None:
         async with asyncio.timeout(0 if line.lost.done() else CLOSING):
             await connection.close()
     line.hang_up()
+
+
+def _taking(take: Take) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    async def translate(incoming: AbstractIncomingMessage) -> None:
+        await take(delivery_of(incoming))
+
+    return translate
 
 
 def _plainly(url: URL, error: BaseException) -> str:

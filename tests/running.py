@@ -1,11 +1,11 @@
 """A receiver to test against, and what tests ask of it and of RabbitMQ."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
@@ -13,6 +13,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from bridge import openim, server
 from bridge.settings import Receiver as Settings
 from bridge.topology import CALLBACKS, UNROUTED
+
+Answer = TypeVar("Answer")
 
 DEADLINE = 20.0
 """Seconds that anything awaited may take before a test fails."""
@@ -64,6 +66,16 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not condition():  # noqa: ASYNC110  # conditions have no events
             await asyncio.sleep(0.01)
+
+
+async def eventually(
+    ask: Callable[[], Awaitable[Answer]], wanted: Callable[[Answer], bool]
+) -> Answer:
+    """Ask until the answer is the wanted one; fail after DEADLINE."""
+    async with asyncio.timeout(DEADLINE):
+        while not wanted(answer := await ask()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return answer
 
 
 @dataclass

@@ -1,0 +1,364 @@
+"""Every delivery is settled: handled, waiting, or a dead letter with its reason."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from bridge import topology
+from bridge.contract import AfterAddFriend, AfterAddFriendAgree, Event
+from consumers import database, friend_verifications
+from consumers.handlers import friend_verification
+from consumers.registry import Context, Handlers, Reject, Retry
+from consumers.settings import Worker as Settings
+from consumers.worker import Worker
+from tests.line import line_to
+from tests.running import bridge, eventually, until
+
+APPLY = "callbackAfterAddFriendCommand"
+AGREE = "callbackAfterAddFriendAgreeCommand"
+
+DELETE = "callbackAfterDeleteFriendCommand"
+
+DOCUMENTED = (
+    b'{"callbackCommand":"callbackAfterAddFriendCommand","fromUserID":"user123",'
+    b'"toUserID":"user456","handleMsg":"Let\'s be friends!","handleResult":1}'
+)
+"""The agreement as OpenIM's documentation page shows it."""
+
+
+@dataclass
+class Working:
+    """A worker that runs in this process."""
+
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def working(
+    amqp_url: str,
+    database_url: str,
+    handlers: Handlers,
+    **changed: Any,  # noqa: ANN401  # any setting
+) -> AsyncIterator[Working]:
+    """Run a worker during the block."""
+    settings = Settings(amqp_url=amqp_url, database_url=database_url, **changed)
+    async with database.opened(database_url) as opened:
+        await opened.create_tables()
+        stop = asyncio.Event()
+        task = asyncio.create_task(Worker(settings, [handlers], opened).run(stop))
+        yield Working(stop, task)
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+@asynccontextmanager
+async def channel_to(amqp_url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+        yield channel
+
+
+async def publish(
+    amqp_url: str,
+    command: str,
+    body: bytes,
+    message_id: str = "0190-test",
+    routing_key: str = "friend.after.add_friend.p01",
+) -> None:
+    """Put a message straight into the exchange, as the forwarder would."""
+    async with channel_to(amqp_url) as channel:
+        exchange = await channel.get_exchange(topology.CALLBACKS)
+        headers: dict[str, Any] = {"x-received-ms": 1_719_800_000_000}
+        message = aio_pika.Message(body, type=command, message_id=message_id, headers=headers)
+        await exchange.publish(message, routing_key)
+
+
+async def taken_from(amqp_url: str, queue: str) -> AbstractIncomingMessage:
+    """Wait for a message in a queue and take it."""
+    async with channel_to(amqp_url) as channel:
+        declared = await channel.get_queue(queue)
+        message = await eventually(lambda: declared.get(fail=False, no_ack=True), bool)
+    assert message is not None
+    return message
+
+
+async def count(amqp_url: str, queue: str) -> int:
+    """Give how many messages are ready in a queue."""
+    async with channel_to(amqp_url) as channel:
+        declared = await channel.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
+
+
+async def rows(database_url: str) -> list[dict[str, Any]]:
+    async with database.opened(database_url) as opened, opened.transaction() as transaction:
+        found = await friend_verifications.newest(transaction)
+    return [dict(row) for row in found]
+
+
+async def declared(amqp_url: str, name: str) -> None:
+    """Wait until a worker consumes its queue."""
+
+    async def consumers() -> int | None:
+        async with channel_to(amqp_url) as channel:
+            with suppress(aio_pika.exceptions.ChannelNotFoundEntity):
+                queue = await channel.declare_queue(topology.work_queue(name), passive=True)
+                return queue.declaration_result.consumer_count
+        return 0
+
+    await eventually(consumers, bool)
+
+
+async def test_friend_verification_messages_are_kept_newest_first(
+    amqp_url: str, database_url: str, tmp_path: Path
+) -> None:
+    async with (
+        bridge(tmp_path, amqp_url) as running,
+        working(amqp_url, database_url, friend_verification.handlers),
+    ):
+        await declared(amqp_url, "friend_verification")
+        await running.openim.post(
+            APPLY, b'{"fromUserID":"a","toUserID":"b","reqMsg":"hello \\u0000"}'
+        )
+        await running.openim.post(
+            AGREE, b'{"fromUserID":"a","blackUserID":"b","HandleMsg":"ok"}'
+        )
+        await running.openim.post(APPLY, DOCUMENTED)
+        found = await eventually(lambda: rows(database_url), lambda rows: len(rows) == 3)
+    shown = [(r["kind"], r["from_user_id"], r["to_user_id"], r["message"]) for r in found]
+    assert shown == [
+        ("agreement", "user123", "user456", "Let's be friends!"),
+        ("agreement", "a", "b", "ok"),
+        ("application", "a", "b", "hello \N{REPLACEMENT CHARACTER}"),
+    ]
+
+
+async def test_a_redelivered_callback_is_kept_once(amqp_url: str, database_url: str) -> None:
+    async with working(amqp_url, database_url, friend_verification.handlers):
+        await declared(amqp_url, "friend_verification")
+        body = b'{"fromUserID":"a","toUserID":"b","reqMsg":"hello"}'
+        await asyncio.gather(*(publish(amqp_url, APPLY, body) for _ in range(5)))
+        await publish(amqp_url, APPLY, body, message_id="another")
+        found = await eventually(lambda: rows(database_url), lambda rows: len(rows) == 2)
+    assert await count(amqp_url, "openim.work.friend_verification") == 0
+    assert {row["message_id"] for row in found} == {"0190-test", "another"}
+
+
+async def test_a_rejected_event_is_a_dead_letter_with_its_reason(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    handlers = Handlers("picky")
+
+    @handlers.on(AfterAddFriend)
+    async def refuse(event: AfterAddFriend) -> None:
+        raise Reject(f"{event.from_user_id} is not ours")
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers):
+        await declared(amqp_url, "picky")
+        body = b'{"fromUserID":"a","toUserID":"b"}'
+        await publish(amqp_url, APPLY, body)
+        letter = await taken_from(amqp_url, "openim.dead-letters.picky")
+    assert letter.body == body
+    assert letter.message_id == "0190-test"
+    assert letter.type == APPLY
+    assert letter.headers["x-last-error"] == "Reject: a is not ours"
+    assert letter.headers["x-attempt"] == 1
+    assert letter.headers["x-routing-key"] == "friend.after.add_friend.p01"
+
+
+@pytest.mark.parametrize(
+    ("command", "body", "reason"),
+    [
+        (APPLY, b"not JSON", "MalformedCallback: "),
+        (APPLY, b'{"fromUserID":1,"toUserID":"b"}', "MalformedCallback: "),
+        ("callbackNobodyKnows", b"{}", "UnknownCommand: "),
+        (
+            "callbackAfterDeleteFriendCommand",
+            b'{"ownerUserID":"a","friendUserID":"b"}',
+            "Reject: ",
+        ),
+    ],
+)
+async def test_what_cannot_be_handled_is_a_dead_letter_at_once(
+    amqp_url: str, tmp_path: Path, command: str, body: bytes, reason: str
+) -> None:
+    async with working(amqp_url, _sqlite(tmp_path), friend_verification.handlers):
+        await declared(amqp_url, "friend_verification")
+        await publish(amqp_url, command, body)
+        letter = await taken_from(amqp_url, "openim.dead-letters.friend_verification")
+    assert letter.body == body
+    assert str(letter.headers["x-last-error"]).startswith(reason)
+
+
+async def test_a_failed_event_is_tried_again_after_a_wait(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    attempts: list[int] = []
+    handlers = Handlers("flaky")
+
+    @handlers.on(AfterAddFriend)
+    async def fail_once(_event: AfterAddFriend, context: Context) -> None:
+        attempts.append(context.attempt)
+        if context.attempt == 1:
+            raise ValueError("not now")
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers):
+        await declared(amqp_url, "flaky")
+        await publish(amqp_url, APPLY, b'{"fromUserID":"a","toUserID":"b"}')
+        await until(lambda: attempts == [1, 2])
+    assert await count(amqp_url, "openim.work.flaky") == 0
+
+
+async def test_a_handler_may_say_how_long_to_wait(amqp_url: str, tmp_path: Path) -> None:
+    handlers = Handlers("patient")
+
+    @handlers.on(AfterAddFriend)
+    async def wait(_event: AfterAddFriend) -> None:
+        raise Retry("come back", after=timedelta(seconds=20))
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers):
+        await declared(amqp_url, "patient")
+        await publish(amqp_url, APPLY, b'{"fromUserID":"a","toUserID":"b"}')
+        waiting = await taken_from(amqp_url, topology.wait_exchange(30))
+    assert waiting.headers["x-attempt"] == 2
+    assert waiting.headers["x-last-error"] == "Retry: come back"
+
+
+async def test_after_the_last_attempt_comes_the_dead_letter(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    handlers = Handlers("hopeless")
+
+    @handlers.on(AfterAddFriend)
+    async def fail(_event: AfterAddFriend) -> None:
+        raise ValueError("never")
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers):
+        await declared(amqp_url, "hopeless")
+        async with channel_to(amqp_url) as channel:
+            message = aio_pika.Message(
+                b'{"fromUserID":"a","toUserID":"b"}',
+                type=APPLY,
+                message_id="m",
+                headers={"x-attempt": len(topology.SCHEDULE) + 1},
+            )
+            await channel.default_exchange.publish(message, topology.work_queue("hopeless"))
+        letter = await taken_from(amqp_url, "openim.dead-letters.hopeless")
+    assert letter.headers["x-attempt"] == 6
+    assert letter.headers["x-last-error"] == "ValueError: never"
+
+
+async def test_a_handler_that_hangs_is_cancelled_and_tried_again(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    attempts: list[int] = []
+    handlers = Handlers("hanging")
+
+    @handlers.on(AfterAddFriend)
+    async def hang_once(_event: AfterAddFriend, context: Context) -> None:
+        attempts.append(context.attempt)
+        if context.attempt == 1:
+            await asyncio.Event().wait()
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers, handler_timeout=0.1):
+        await declared(amqp_url, "hanging")
+        await publish(amqp_url, APPLY, b'{"fromUserID":"a","toUserID":"b"}')
+        await until(lambda: attempts == [1, 2])
+
+
+async def test_a_stop_lets_handlers_finish(amqp_url: str, tmp_path: Path) -> None:
+    begun, finish, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    handlers = Handlers("slow")
+
+    @handlers.on(AfterAddFriend)
+    async def take_a_while(_event: AfterAddFriend) -> None:
+        begun.set()
+        await finish.wait()
+        finished.set()
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers) as worker:
+        await declared(amqp_url, "slow")
+        await publish(amqp_url, APPLY, b'{"fromUserID":"a","toUserID":"b"}')
+        await asyncio.wait_for(begun.wait(), 20)
+        worker.stop.set()
+        finish.set()
+        await asyncio.wait_for(worker.task, 20)
+    assert finished.is_set()
+    assert await count(amqp_url, "openim.work.slow") == 0
+
+
+async def test_a_stop_gives_back_what_does_not_finish(amqp_url: str, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+    handlers = Handlers("stuck")
+
+    @handlers.on(AfterAddFriend)
+    async def never_end(_event: AfterAddFriend) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers, grace_period=0.1) as worker:
+        await declared(amqp_url, "stuck")
+        await publish(amqp_url, APPLY, b'{"fromUserID":"a","toUserID":"b"}')
+        await asyncio.wait_for(begun.wait(), 20)
+        worker.stop.set()
+        await asyncio.wait_for(worker.task, 20)
+    given_back = await taken_from(amqp_url, "openim.work.stuck")
+    assert given_back.message_id == "0190-test"
+    assert await count(amqp_url, "openim.dead-letters.stuck") == 0
+
+
+async def test_deliveries_are_shared_by_workers(amqp_url: str, tmp_path: Path) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def counting(worker: str) -> Handlers:
+        handlers = Handlers("shared")
+
+        @handlers.on(Event)
+        async def note(event: Event) -> None:
+            seen.append((worker, getattr(event, "from_user_id", "")))
+            await asyncio.sleep(0)
+
+        return handlers
+
+    async with (
+        working(amqp_url, _sqlite(tmp_path), counting("one"), prefetch=1),
+        working(amqp_url, _sqlite(tmp_path), counting("two"), prefetch=1),
+    ):
+        await declared(amqp_url, "shared")
+        for number in range(30):
+            await publish(amqp_url, APPLY, b'{"fromUserID":"%d","toUserID":"b"}' % number)
+        await until(lambda: len(seen) == 30)
+    assert {worker for worker, _ in seen} == {"one", "two"}
+    assert {user for _, user in seen} == {str(number) for number in range(30)}
+
+
+async def test_a_worker_goes_on_after_an_outage(amqp_url: str, tmp_path: Path) -> None:
+    seen: list[str] = []
+    handlers = Handlers("steady")
+
+    @handlers.on(AfterAddFriendAgree)
+    async def note(event: AfterAddFriendAgree) -> None:
+        seen.append(event.from_user_id)
+
+    async with line_to(amqp_url) as line, working(line.url, _sqlite(tmp_path), handlers):
+        await declared(amqp_url, "steady")
+        line.cut()
+        await publish(
+            amqp_url,
+            AGREE,
+            b'{"fromUserID":"during","blackUserID":"b"}',
+            routing_key="friend.after.add_friend_agree.p01",
+        )
+        await line.mend()
+        await until(lambda: seen == ["during"])
+
+
+def _sqlite(folder: Path) -> str:
+    return f"sqlite:///{folder / 'consumers.db'}"
