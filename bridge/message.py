@@ -15,12 +15,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pamqp.commands import Basic
 
 APP_ID = "openim-bridge"
 SOURCE = "/openim"
 """CloudEvents' source: events are unique by source and id."""
+
+LONGEST_VALUE = 2048
+"""Bytes of a header's value that are kept: an ordering key may name a thousand users."""
+
+LARGEST_TABLE = 8192
+"""Bytes that headers may take: they must fit into one frame, or RabbitMQ hangs up."""
 
 _FLAGS = struct.pack(
     ">H",
@@ -38,12 +45,24 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 
 
+def _cut(text: str, most: int) -> bytes:
+    """Encode text, without what follows the last character that fits into `most` bytes."""
+    # A header of HTTP can hold bytes that are no text, which Python shows as surrogates.
+    encoded = text.encode(errors="replace")
+    if len(encoded) > most:
+        encoded = encoded[:most].decode(errors="ignore").encode()
+    return encoded
+
+
 def _short(text: str) -> bytes:
     """Encode a short string, cut to the 255 bytes that AMQP allows."""
-    encoded = text.encode()
-    if len(encoded) > 255:  # noqa: PLR2004  # AMQP 0-9-1, 4.2.5.3
-        encoded = encoded[:255].decode(errors="ignore").encode()
+    encoded = _cut(text, 255)
     return bytes((len(encoded),)) + encoded
+
+
+def _text(name: bytes, value: str) -> bytes:
+    encoded = _cut(value, LONGEST_VALUE)
+    return name + _U32.pack(len(encoded)) + encoded
 
 
 def _header(name: str) -> bytes:
@@ -53,11 +72,9 @@ def _header(name: str) -> bytes:
 
 _CONTENT_TYPE = _short("application/json")
 _APP_ID = _short(APP_ID)
-_SPEC_VERSION = _header("ce-specversion") + _U32.pack(3) + b"1.0"
-_CE_SOURCE = _header("ce-source") + _U32.pack(len(SOURCE)) + SOURCE.encode()
-_CE_ID, _CE_TYPE, _CE_TIME, _CE_PARTITIONKEY = (
-    _header(f"ce-{name}") for name in ("id", "type", "time", "partitionkey")
-)
+_FIXED = _text(_header("ce-specversion"), "1.0") + _text(_header("ce-source"), SOURCE)
+_CE_ID, _CE_TYPE, _CE_PARTITIONKEY = map(_header, ("ce-id", "ce-type", "ce-partitionkey"))
+_CE_TIME = _header("ce-time") + _U32.pack(len("2000-01-01T00:00:00.000Z"))
 _RECEIVED_MS = _short("x-received-ms") + b"l"
 _FINGERPRINT = _header("x-fingerprint")
 
@@ -89,17 +106,18 @@ class Message:
     """Further AMQP headers, such as the raw query or why a body could not be read."""
 
     def encode(self) -> bytes:
-        """Give the message as it is stored and sent."""
+        """Give the message as it is stored and sent; what is too long is cut."""
+        command, ce_type = _of_command(self.command)
         properties = b"".join(
             (
                 _FLAGS,
                 _CONTENT_TYPE,
-                self._table(),
+                self._table(ce_type),
                 _PERSISTENT,
                 _short(self.operation_id),
                 _short(self.id),
                 _U64.pack(self.received_ms // 1000),
-                _short(self.command),
+                command,
                 _APP_ID,
             )
         )
@@ -107,22 +125,40 @@ class Message:
             (_short(self.routing_key), _U32.pack(len(properties)), properties, self.body)
         )
 
-    def _table(self) -> bytes:
-        parts = [
-            _SPEC_VERSION,
-            _text(_CE_ID, self.id),
-            _CE_SOURCE,
-            _text(_CE_TYPE, self.command),
-            _text(_CE_TIME, _rfc3339(self.received_ms)),
-            _RECEIVED_MS,
-            _U64.pack(self.received_ms),
-            _text(_FINGERPRINT, fingerprint(self.operation_id, self.command, self.body)),
-        ]
-        if self.ordering_key:
-            parts.append(_text(_CE_PARTITIONKEY, self.ordering_key))
-        parts.extend(_text(_header(name), value) for name, value in self.headers.items())
-        table = b"".join(parts)
+    def _table(self, ce_type: bytes) -> bytes:
+        seconds, milliseconds = divmod(self.received_ms, 1000)
+        table = b"".join(
+            (
+                _FIXED,
+                ce_type,
+                _text(_CE_ID, self.id),
+                _CE_TIME,
+                _second(seconds),
+                b"%03dZ" % milliseconds,
+                _RECEIVED_MS,
+                _U64.pack(self.received_ms),
+                _text(_FINGERPRINT, fingerprint(self.operation_id, self.command, self.body)),
+                _text(_CE_PARTITIONKEY, self.ordering_key) if self.ordering_key else b"",
+            )
+        )
+        for name, value in self.headers.items():
+            entry = _text(_header(name), value)
+            if len(table) + len(entry) <= LARGEST_TABLE:
+                table += entry
         return _U32.pack(len(table)) + table
+
+
+# Commands and seconds repeat; formatting them anew would be a third of all encoding.
+@lru_cache(256)
+def _of_command(command: str) -> tuple[bytes, bytes]:
+    """Give what a message's command adds to its properties and to its headers."""
+    return _short(command), _text(_CE_TYPE, command)
+
+
+@lru_cache(4)
+def _second(seconds: int) -> bytes:
+    """Give the time as RFC 3339 has it, up to where the milliseconds stand."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.".encode()
 
 
 def decode(stored: bytes) -> Message:
@@ -149,23 +185,12 @@ def _is_derived(header: str) -> bool:
     return header.startswith("ce-") or header == "x-fingerprint"
 
 
-def _text(name: bytes, value: str) -> bytes:
-    encoded = value.encode()
-    return name + _U32.pack(len(encoded)) + encoded
-
-
-def _rfc3339(milliseconds: int) -> str:
-    seconds, rest = divmod(milliseconds, 1000)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
-
-
 def fingerprint(operation_id: str, command: str, body: bytes) -> str:
     """Digest what was said, so that a repetition can be told from a second event.
 
     OpenIM gives its callbacks no id of their own.
     """
-    digest = hashlib.sha256(f"{operation_id}\n{command}\n".encode())
+    digest = hashlib.sha256(f"{operation_id}\n{command}\n".encode(errors="replace"))
     digest.update(body)
     return digest.hexdigest()
 
