@@ -1,17 +1,20 @@
 """Log lines: a constant phrase, and facts as fields.
 
-A callback's body is never among the facts: bodies are people's conversations.
+A callback's body is never among the facts: bodies are people's conversations. A password
+in a URL is masked, whoever let it slip into a line.
 """
 
+import json
 import logging
+import re
 import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+_PASSWORD = re.compile(r'(://[^\s/:@"]*:)[^\s/"]*@')
 
 
 def _moment(created: float) -> str:
@@ -22,39 +25,49 @@ def _facts(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _OWN}
 
 
+def _masked(line: str) -> str:
+    return _PASSWORD.sub(r"\1***@", line)
+
+
+def printable(text: str) -> str:
+    """Show control characters instead of obeying them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, for machines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render `record`."""
+        """Render `record`; a fact cannot take the place of what every line has."""
         line = {
             "time": _moment(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_facts(record),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        # Not orjson, which refuses what is not UTF-8: a log line must not fail.
+        return _masked(json.dumps({**line, **_facts(record), **line}, default=str))
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people; a fact's control characters are shown, not obeyed."""
+    """One line for people, and a traceback indented below it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Render `record`."""
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        facts = "".join(f"  {key}={_shown(value)}" for key, value in _facts(record).items())
-        line = f"{moment} {record.levelname.lower():7} {record.getMessage()}{facts}"
+        facts = "".join(
+            f"  {key}={printable(str(value))}" for key, value in _facts(record).items()
+        )
+        line = f"{moment} {record.levelname.lower():7} {printable(record.getMessage())}{facts}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if text.isprintable() else ascii(text)
+            # Indented, so that no exception's text can pass for a line of its own.
+            for part in self.formatException(record.exc_info).splitlines():
+                line += f"\n    {printable(part)}"
+        return _masked(line)
 
 
 def set_up(form: str, level: str) -> None:
@@ -77,7 +90,8 @@ def set_up(form: str, level: str) -> None:
 class Sampled:
     """Lets a line through once in a while, and counts those in between.
 
-    Anybody who can reach the port can cause some lines, so these must be bounded.
+    Anybody who can reach the port can cause some lines, so these must be bounded. It
+    remembers each kind for ever: kinds are a few words of ours, never what somebody sent.
     """
 
     def __init__(self, interval: float = 10.0) -> None:
