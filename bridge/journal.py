@@ -14,10 +14,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeAlias, TypeVar
 
 from bridge import segments
 from bridge.segments import (
@@ -34,8 +36,10 @@ __all__ = ["Journal", "JournalBroken", "JournalFull", "Record", "opened"]
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 Result = TypeVar("Result")
+
+Waiting: TypeAlias = list[tuple[bytes, asyncio.Future[None]]]
+"""Payloads, each with the future that its sender awaits."""
 
 SEGMENT_SIZE = 16 * 2**20
 """Bytes of a segment: a small part of any quota, and seldom a new file."""
@@ -45,6 +49,10 @@ AHEAD_SIZE = 4 * 2**20
 
 CHUNK_SIZE = 2**20
 """Bytes read from disk at once."""
+
+MARK_DELAY = 0.05
+"""Seconds that the mark may lag behind while nothing is stored: what is confirmed in them
+comes again after a crash."""
 
 
 class Journal:
@@ -59,21 +67,26 @@ class Journal:
     def __init__(self, folder: Path, quota: int) -> None:
         self._folder = folder
         self._quota = quota
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._mark = segments.Mark(folder)
         self._old = {path: path.stat().st_size for path in segments.segments(folder)}
         self._segment: Segment | None = None
         self._last = self._recovered()
         self._durable = self._last
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._waiting: Waiting = []
+        self._storing = False
+        self._marking: asyncio.TimerHandle | None = None
         self._confirmed = self._mark.number
-        self._work = asyncio.Event()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
         self._arrived = asyncio.Event()
         self._read = self._confirmed
         self._ahead: deque[Record] = deque()
         self._ahead_size = 0
         self._place = (Path(), 0, 0)
         self._drop_confirmed()
+        self._thread.start()
 
     def _recovered(self) -> int:
         """Find the last number in use, from the mark and the newest records."""
@@ -116,15 +129,20 @@ class Journal:
             JournalFull: out of the future; nothing was stored.
 
         """
-        future = asyncio.get_running_loop().create_future()
+        future = self._loop.create_future()
         self._waiting.append((payload, future))
-        self._work.set()
+        self._store_soon()
         return future
 
     def confirm(self, number: int) -> None:
-        """Forget every record up to `number`."""
+        """Forget every record up to `number`.
+
+        The mark is written with what is stored next, or else a little later: to write it at
+        once would make the next callback wait for it.
+        """
+        if not self._marking and number > self._confirmed:
+            self._marking = self._loop.call_later(MARK_DELAY, self._store_soon)
         self._confirmed = number
-        self._work.set()
 
     async def read(self, after: int, most: int) -> list[Record]:
         """Give the durable records after number `after`, when there are any.
@@ -153,7 +171,10 @@ class Journal:
         if durable == self._read:
             self._arrived.clear()
             await self._arrived.wait()
-        elif loaded := await self._in_thread(self._load, self._read):
+            return
+        loading: asyncio.Future[list[Record]] = self._loop.create_future()
+        self._jobs.put(partial(self._load_in_thread, self._read, loading))
+        if loaded := await loading:
             self._ahead.extend(loaded)
             self._ahead_size = sum(len(record.payload) for record in loaded)
         else:
@@ -161,28 +182,49 @@ class Journal:
             self._read = durable
 
     async def run(self) -> None:
-        """Store what is appended and forget what is confirmed, until cancelled.
+        """Wait for the disk to fail.
 
         Raises:
-            OSError: the disk fails. The process must end: after a failed sync the kernel may
-                have dropped the data and forgotten the error, so a second try proves nothing.
+            OSError: it did. The process must end: after a failed sync the kernel may have
+                dropped the data and forgotten the error, so a second try proves nothing.
 
         """
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            batch, self._waiting = self._waiting, []
-            await self._commit(batch)
+        await asyncio.shield(self._failure)
 
-    async def _commit(self, batch: list[tuple[bytes, asyncio.Future[None]]]) -> None:
-        payloads = [payload for payload, _ in batch]
-        full: JournalFull | None = None
+    def _store_soon(self) -> None:
+        """Store what waits, together with all that comes in this turn of the loop."""
+        if not self._storing:
+            self._storing = True
+            self._loop.call_soon(self._store_waiting)
+
+    def _store_waiting(self) -> None:
+        if self._marking:
+            self._marking.cancel()
+            self._marking = None
+        batch, self._waiting = self._waiting, []
+        self._jobs.put(partial(self._store_in_thread, batch, self._confirmed))
+
+    def _store_in_thread(self, batch: Waiting, confirmed: int) -> None:
+        records: list[Record] = []
+        error: Exception | None = None
         try:
-            self._keep(await self._in_thread(self._store, payloads, self._confirmed))
-        except JournalFull as error:
-            full = error
+            records = self._store([payload for payload, _ in batch], confirmed)
+        except (JournalFull, OSError) as caught:
+            error = caught
+        self._loop.call_soon_threadsafe(self._stored, batch, records, error)
+
+    def _stored(self, batch: Waiting, records: list[Record], error: Exception | None) -> None:
+        if isinstance(error, OSError):
+            # Nobody is answered: nothing may be counted on any more.
+            if not self._failure.done():
+                self._failure.set_exception(error)
+            return
+        self._keep(records)
         for _, future in batch:
-            _resolve(future, full)
+            _resolve(future, error)
+        self._storing = False
+        if self._waiting:
+            self._store_soon()
 
     def _keep(self, records: list[Record]) -> None:
         """Note that `records` are durable; hold them in memory if the reader is that far."""
@@ -195,10 +237,17 @@ class Journal:
         self._durable = records[-1].number
         self._arrived.set()
 
-    async def _in_thread(
-        self, work: Callable[P, Result], *args: P.args, **_: P.kwargs
-    ) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *args)
+    def _work(self) -> None:
+        """Do the jobs, in a thread of their own, until there is None."""
+        while job := self._jobs.get():
+            job()
+
+    def _load_in_thread(self, after: int, loaded: asyncio.Future[list[Record]]) -> None:
+        try:
+            result = partial(_resolve_with, loaded, self._load(after))
+        except (JournalBroken, OSError) as error:
+            result = partial(_fail, loaded, error)
+        self._loop.call_soon_threadsafe(result)
 
     def _store(self, payloads: list[bytes], confirmed: int) -> list[Record]:
         if confirmed > self._mark.number:
@@ -262,7 +311,8 @@ class Journal:
 
     def close(self) -> None:
         """Store what still waits, unless the disk has failed, and close the files."""
-        self._disk.shutdown()
+        self._jobs.put(None)
+        self._thread.join()
         try:
             self._store([payload for payload, _ in self._waiting], self._confirmed)
         except (OSError, JournalFull) as error:
@@ -311,13 +361,21 @@ def _lock(lock: int, folder: Path) -> None:
         ) from error
 
 
-def _resolve(future: asyncio.Future[None], full: JournalFull | None) -> None:
-    if future.done():
-        return
-    if full is None:
-        future.set_result(None)
+def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:
+    if error is not None:
+        _fail(future, error)
     else:
-        future.set_exception(full)
+        _resolve_with(future, None)
+
+
+def _resolve_with(future: asyncio.Future[Result], result: Result) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def _report(damage: list[Damage]) -> None:

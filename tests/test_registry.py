@@ -1,0 +1,113 @@
+"""Handlers are registered once, for the events they take."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.contract import (
+    EVENTS,
+    After,
+    AfterAddFriend,
+    AfterAddFriendAgree,
+    AfterSendGroupMsg,
+    AfterSendMsg,
+    AfterSendSingleMsg,
+    Event,
+)
+from consumers.registry import BadHandlers, Context, Handlers, load
+
+
+def test_a_handler_takes_its_event_and_no_other() -> None:
+    handlers = Handlers("one")
+
+    @handlers.on(AfterAddFriend)
+    async def note(_event: AfterAddFriend) -> None: ...
+
+    handler = handlers.of(AfterAddFriend)
+    assert handler is not None
+    assert handler.name == "note"
+    assert handlers.of(AfterAddFriendAgree) is None
+    assert handlers.patterns == ("friend.after.add_friend.*",)
+
+
+def test_a_base_class_stands_for_all_below_it() -> None:
+    handlers = Handlers("messages")
+
+    @handlers.on(AfterSendMsg)
+    async def archive(_event: AfterSendMsg, _context: Context) -> None: ...
+
+    assert handlers.of(AfterSendSingleMsg) is handlers.of(AfterSendGroupMsg) is not None
+    assert handlers.patterns == (
+        "message.after.send_group_msg.*",
+        "message.after.send_single_msg.*",
+    )
+
+
+def test_every_event_can_be_taken_at_once() -> None:
+    handlers = Handlers("everything")
+
+    @handlers.on(Event)
+    async def note(_event: Event) -> None: ...
+
+    assert len(handlers.patterns) == len(EVENTS) == 52
+
+
+def test_two_handlers_of_one_event_need_two_subscriptions() -> None:
+    handlers = Handlers("twice")
+
+    @handlers.on(After)
+    async def first(_event: After) -> None: ...
+
+    with pytest.raises(BadHandlers, match="second and first both take AfterAddFriend"):
+
+        @handlers.on(AfterAddFriend)
+        async def second(_event: AfterAddFriend) -> None: ...
+
+
+def test_a_handler_must_be_async() -> None:
+    def blocking(_event: AfterAddFriend) -> None: ...
+
+    with pytest.raises(BadHandlers, match="blocking must be an async function"):
+        Handlers("sync").on(AfterAddFriend)(blocking)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "A", "a-b", "a.b", "1a", "a" * 61, "a b", "é"])
+def test_a_subscription_has_a_name_that_queues_can_have(name: str) -> None:
+    with pytest.raises(BadHandlers, match="cannot name a subscription"):
+        Handlers(name)
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that modules are imported from."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.py").write_text(text)
+    sys.modules.pop(name, None)
+
+
+def test_handlers_are_found_in_modules_of_the_app(modules: Path) -> None:
+    write(modules, "app_one", "from consumers.registry import Handlers\nx = Handlers('x')\n")
+    write(modules, "app_two", "from app_one import x\n")
+    assert [handlers.subscription for handlers in load(["app_one", "app_two"])] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "has no Handlers in it"),
+        ("import nowhere_to_be_found", "cannot be imported: No module named 'nowhere_"),
+        (
+            "from consumers.registry import Handlers\nx = Handlers('x')\ny = Handlers('x')\n",
+            "two subscriptions are called x",
+        ),
+    ],
+)
+def test_a_module_that_is_no_use_is_named(modules: Path, text: str, problem: str) -> None:
+    write(modules, "app_bad", text)
+    with pytest.raises(BadHandlers, match=problem):
+        load(["app_bad"])
