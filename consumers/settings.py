@@ -3,8 +3,15 @@
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
+from yarl import URL
 
-from bridge.settings import SECRET, Process, Seconds
+from bridge.settings import Process, Seconds
+
+_MODULE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+
+
+def _has_a_possible_port(url: str) -> bool:
+    return URL(url).port != 0
 
 
 class Worker(Process, frozen=True, kw_only=True):
@@ -15,17 +22,19 @@ class Worker(Process, frozen=True, kw_only=True):
     database_url: Annotated[
         str,
         Meta(
-            pattern=r"^(sqlite:///|postgres(ql)?://).+",
-            description="Where handlers write: `sqlite:///file.db` or"
-            " `postgresql://user:password@host/database`.",
-            extra=SECRET,
+            pattern=r"^(sqlite:///|postgres(ql)?://).+\Z",
+            title="a URL such as `sqlite:///file.db` or"
+            " `postgresql://user:password@host/database`",
+            description="Where handlers write: SQLite in a file, or PostgreSQL.",
+            extra={"secret": True, "check": _has_a_possible_port},
         ),
     ] = "sqlite:///openim-consumers.db"
     handlers: Annotated[
         str,
         Meta(
-            min_length=1,
-            description="Modules with handlers, separated by commas.",
+            pattern=rf"^{_MODULE}(,{_MODULE})*\Z",
+            title="names of modules such as `my_app.handlers`, with commas between them",
+            description="Modules with handlers.",
         ),
     ] = "consumers.handlers.friend_verification"
     prefetch: Annotated[
