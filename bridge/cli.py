@@ -4,21 +4,22 @@ import asyncio
 import importlib.util
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import click
 
-from bridge import logs, openim, server, tail
+from bridge import logs, openim, sending, server, tail
 from bridge.broker import BrokerError
-from bridge.contract import Allowed, Refused, Verdict
 from bridge.journal import JournalBroken
-from bridge.settings import BadSettings, Receiver, SettingsT, load
+from bridge.loading import BadSettings, SettingsT, load
+from bridge.settings import Receiver
 
-FAILED, BAD_SETTINGS, UNREACHABLE = 1, 3, 4
+FAILED, BAD_SETTINGS, UNREACHABLE, INTERRUPTED = 1, 3, 4, 130
 """Exit codes; 2 is click's, for a command line that cannot be read."""
+
+Result = TypeVar("Result")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96})
@@ -34,7 +35,7 @@ def main() -> None:
 @main.command()
 def receive() -> None:
     """Run the receiver until SIGTERM or Ctrl-C."""
-    settings = settings_or_exit(Receiver)
+    settings = settings_or_exit(Receiver, os.environ)
     logs.set_up(settings.log_format, settings.log_level)
     with problems_explained():
         run(server.serve(settings))
@@ -45,72 +46,57 @@ def receive() -> None:
 @click.option("--all", "everything", is_flag=True, help="Send every recorded callback.")
 @click.option("--list", "listing", is_flag=True, help="List the commands, and send nothing.")
 @click.option("--url", help="As in OpenIM's webhooks.yml; default: where the receiver listens.")
-@click.option("--times", default=1, show_default=True, type=click.IntRange(1, 1_000_000))
-def send(
-    what: tuple[str, ...], url: str | None, times: int, *, everything: bool, listing: bool
+@click.option(
+    "--times",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="Send it all so many times.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show only what failed, and the summary.")
+def send(  # noqa: PLR0913  # the options of a command
+    what: tuple[str, ...],
+    url: str | None,
+    times: int,
+    *,
+    everything: bool,
+    listing: bool,
+    quiet: bool,
 ) -> None:
     """Send recorded callbacks as OpenIM does, and judge the replies as it does.
 
     COMMAND is a callback command such as callbackAfterAddFriendAgreeCommand, or short:
     AfterAddFriendAgree. FILE is a body to send, named after its command.
 
-    Exits with 1 if OpenIM would have taken a reply for an error or a refusal.
+    Exits with 1 if OpenIM would have taken a reply for an error or a refusal, or if the
+    receiver says that something is wrong (an HTTP status from 400), which OpenIM ignores.
     """
     if listing:
-        click.echo("\n".join(openim.commands()))
+        echo("\n".join(openim.commands()))
         return
-    names = openim.commands() if everything else list(what)
+    names = [*what, *(openim.commands() if everything else ())]
     if not names:
         raise click.UsageError("name a callback command or a file, or use --all or --list")
-    callbacks = [_callback(name) for name in names] * times
-    run(_send(url or _own_url(), callbacks))
-
-
-def _callback(name: str) -> openim.Callback:
-    path = Path(name)
-    if path.suffix == ".json" or path.is_file():
-        try:
-            return path.stem, path.read_bytes()
-        except OSError as error:
-            raise click.UsageError(f"{name} cannot be read: {error.strerror}") from error
     try:
-        return openim.sample(name)
-    except openim.UnknownSample as error:
+        callbacks = [sending.callback(name) for name in names]
+        where = _own_url() if url is None else sending.checked(url)
+    except sending.CannotSend as error:
         raise click.UsageError(str(error)) from error
+    try:
+        well = run(sending.send(where, callbacks, times, echo, quiet=quiet))
+    except sending.NoReceiver as error:
+        fail(f"{error}; is the receiver running?", UNREACHABLE)
+    sys.exit(0 if well else FAILED)
 
 
 def _own_url() -> str:
-    settings = settings_or_exit(Receiver)
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
-    return f"http://{host}:{settings.port}{settings.path}"
-
-
-async def _send(url: str, callbacks: list[openim.Callback]) -> None:
-    bad = 0
-    async with openim.process(url) as process:
-        async for answer in process.post_all(callbacks):
-            ok = isinstance(answer.verdict, Allowed)
-            bad += not ok
-            click.echo(
-                f"{'ok ' if ok else 'BAD'} {answer.milliseconds:8.2f} ms  {answer.status:3}"
-                f"  {answer.command}  {_in_words(answer.verdict)}  {_shown(answer.reply)}"
-            )
-    if bad:
-        click.echo(f"{bad} of {len(callbacks)} failed", err=True)
-        sys.exit(FAILED)
-
-
-def _in_words(verdict: Verdict) -> str:
-    if isinstance(verdict, Allowed):
-        return "taken"
-    if isinstance(verdict, Refused):
-        return f"refused with {verdict.code}: {verdict.message}"
-    return f"an error to OpenIM: {verdict.reason}"
-
-
-def _shown(reply: bytes, most: int = 200) -> str:
-    text = reply.decode(errors="replace")[:most]
-    return text if text.isprintable() else ascii(text)
+    """Give the URL of a receiver with our settings, on this machine."""
+    settings = settings_or_exit(Receiver, os.environ)
+    if settings.port == 0:
+        raise click.UsageError("the port is chosen by the system; name it with --url")
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    host = everywhere.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
 
 
 @main.command("tail")
@@ -123,25 +109,25 @@ def tail_(pattern: str, count: int | None, *, as_json: bool, body: bool) -> None
 
     PATTERN is a binding pattern such as 'friend.#' or '*.after.#'; all by default.
     """
-    settings = settings_or_exit(Receiver)
-    logs.set_up("text", "warning")
+    settings = settings_or_exit(Receiver, os.environ)
+    logs.set_up("text", "info")
     show = tail.as_json if as_json else tail.as_text
     with problems_explained():
         run(
             tail.watch(
                 settings.amqp_url,
                 pattern,
-                lambda delivery: click.echo(show(delivery, with_body=body)),
+                lambda delivery: echo(show(delivery, with_body=body)),
                 count,
                 settings.connect_timeout,
             )
         )
 
 
-def settings_or_exit(kind: type[SettingsT]) -> SettingsT:
+def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     """Read the settings of a process, or say all that is wrong with them and exit."""
     try:
-        return load(kind, os.environ)
+        return load(kind, environment)
     except BadSettings as error:
         for problem in error.problems:
             click.echo(f"bad setting: {problem}", err=True)
@@ -154,19 +140,35 @@ def problems_explained() -> Iterator[None]:
     try:
         yield
     except JournalBroken as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(BAD_SETTINGS)
+        fail(str(error), BAD_SETTINGS)
     except BrokerError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(UNREACHABLE)
+        fail(str(error), UNREACHABLE)
     except OSError as error:
-        click.echo(f"error: {error}", err=True)
+        fail(str(error))
+
+
+def fail(sentence: str, code: int = FAILED) -> NoReturn:
+    """End the process with a sentence about what is wrong."""
+    click.echo(f"error: {sentence}", err=True)
+    sys.exit(code)
+
+
+def echo(line: str) -> None:
+    """Print a line; end quietly if nobody reads any more, as `head` does."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        # What is still buffered would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine, on uvloop where it is installed."""
-    if importlib.util.find_spec("uvloop"):
-        importlib.import_module("uvloop").run(work)
-    else:
-        asyncio.run(work)
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine, on uvloop where it is installed; Ctrl-C ends it quietly."""
+    try:
+        if importlib.util.find_spec("uvloop"):
+            done: Result = importlib.import_module("uvloop").run(work)
+            return done
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

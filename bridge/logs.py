@@ -50,7 +50,8 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # Not orjson, which refuses what is not UTF-8: a log line must not fail.
-        return _masked(json.dumps({**line, **_facts(record), **line}, default=str))
+        everything = {**line, **_facts(record), **line}
+        return _masked(json.dumps(everything, default=str, separators=(",", ":")))
 
 
 class TextFormatter(logging.Formatter):

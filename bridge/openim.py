@@ -1,16 +1,20 @@
 """OpenIM's side of the conversation: posts callbacks as its server does.
 
 Requests have the headers, body and connections that were captured from OpenIM's own client:
-at most two callbacks at a time, on connections that stay open.
+at most two callbacks at a time, on connections that stay open. A POST that met with a broken
+connection is not sent again. A redirect is followed, and the last reply counts: 307 and 308
+repeat the POST, 301, 302 and 303 turn it into a GET without body.
 """
 
 import asyncio
 import base64
 import itertools
 import json
+import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +61,35 @@ class Answer:
 
     reply: bytes = b""
 
+    unreachable: bool = False
+    """Whether nobody listens there."""
+
+
+class Times:
+    """How long many answers took, within a percent, in little memory."""
+
+    _STEP = math.log(1.01)
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self.count = 0
+        self.longest = 0.0
+
+    def add(self, milliseconds: float) -> None:
+        """Note one."""
+        self._counts[round(math.log(max(milliseconds, 0.001)) / self._STEP)] += 1
+        self.count += 1
+        self.longest = max(self.longest, milliseconds)
+
+    def percentile(self, percent: float) -> float:
+        """Give the milliseconds that so many percent of the answers took at most."""
+        left = self.count * percent / 100
+        for step in sorted(self._counts):
+            left -= self._counts[step]
+            if left <= 0:
+                return math.exp(step * self._STEP)
+        return self.longest
+
 
 class UnknownSample(Exception):
     """No recorded body has this name; the message lists those that are nearest."""
@@ -98,70 +131,103 @@ def query(command: str, body: bytes) -> str:
 
 
 class Process:
-    """One of OpenIM's processes."""
+    """One of OpenIM's processes.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
+    Attributes:
+        connections: How many it has opened.
+
+    """
+
+    def __init__(self, url: str) -> None:
         self._url = url
         self._numbers = itertools.count(1)
+        self.connections = 0
+        counting = aiohttp.TraceConfig()
+        counting.on_connection_create_end.append(self._count)
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=3600),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=TIMEOUT,
+            skip_auto_headers=["Accept"],
+            trace_configs=[counting],
+        )
+
+    async def _count(self, *_event: object) -> None:
+        self.connections += 1
 
     async def post(self, command: str, body: bytes) -> Answer:
         """Post one callback and read the reply as OpenIM reads it."""
         started = time.perf_counter()
+        status, reply, failure = 0, b"", None
         try:
             status, reply = await self._exchange(command, body)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = f"no answer: {str(error) or type(error).__name__}"
-            return Answer(
-                command=command,
-                verdict=Undecodable(reason=reason),
-                milliseconds=(time.perf_counter() - started) * 1000,
-            )
+        except (aiohttp.ClientError, OSError) as error:
+            failure = error
+        milliseconds = (time.perf_counter() - started) * 1000
         return Answer(
             command=command,
-            verdict=judge(reply),
-            milliseconds=(time.perf_counter() - started) * 1000,
+            verdict=Undecodable(reason=_in_words(failure)) if failure else judge(reply),
+            milliseconds=milliseconds,
             status=status,
             reply=reply,
+            unreachable=isinstance(failure, aiohttp.ClientConnectorError),
         )
 
     async def _exchange(self, command: str, body: bytes) -> tuple[int, bytes]:
+        # Put together as text, as OpenIM does: a slash at the end makes two.
+        url = URL(f"{self._url}/{command}{query(command, body)}", encoded=True)
         headers = {
             "User-Agent": "Go-http-client/1.1",
             "Content-Length": str(len(body)),
+            **_authorization(url),
             "Content-Type": "application/json; charset=utf-8",
             "Operationid": f"send-{os.getpid()}-{time.time_ns()}-{next(self._numbers)}",
             "Accept-Encoding": "gzip",
         }
-        # The URL is put together as text, as OpenIM does: a slash at the end makes two.
-        url = URL(f"{self._url}/{command}{query(command, body)}", encoded=True)
-        async with self._session.post(url, data=body, headers=headers) as response:
+        async with self.session.post(
+            url.with_user(None), data=body, headers=headers
+        ) as response:
             return response.status, await response.read()
 
-    async def post_all(self, callbacks: Iterable[Callback]) -> AsyncIterator[Answer]:
-        """Post many, two at a time; give the answers as they come."""
+    async def post_all(
+        self, callbacks: Iterable[Callback], take: Callable[[Answer], None]
+    ) -> None:
+        """Post many, two at a time; give each answer to `take`."""
         waiting = iter(callbacks)
-        answers: asyncio.Queue[Answer | None] = asyncio.Queue()
+
+        async def work() -> None:
+            for command, body in waiting:
+                take(await self.post(command, body))
+
         async with asyncio.TaskGroup() as tasks:
             for _ in range(WORKERS):
-                tasks.create_task(self._work(waiting, answers))
-            for _ in range(WORKERS):
-                while answer := await answers.get():
-                    yield answer
+                tasks.create_task(work())
 
-    async def _work(
-        self, waiting: Iterator[Callback], answers: asyncio.Queue[Answer | None]
-    ) -> None:
-        for command, body in waiting:
-            await answers.put(await self.post(command, body))
-        await answers.put(None)
+
+def _authorization(url: URL) -> dict[str, str]:
+    """Give the header for user and password of a URL, where Go's order has it."""
+    if url.user is None:
+        return {}
+    login = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+    return {"Authorization": f"Basic {login}"}
+
+
+def _in_words(failure: Exception) -> str:
+    """Say why there was no answer, without the URL: its path is a secret."""
+    if isinstance(failure, aiohttp.ClientConnectorError):
+        return f"nobody listens at {failure.host}:{failure.port}: {failure.strerror}"
+    if isinstance(failure, TimeoutError):
+        return f"no answer within {TIMEOUT.total:g} s"
+    if isinstance(failure, aiohttp.TooManyRedirects):
+        return "redirected for ever"
+    if isinstance(failure, aiohttp.InvalidURL):
+        return "redirected to no URL"
+    return f"no answer: {failure}"
 
 
 @asynccontextmanager
 async def process(url: str) -> AsyncIterator[Process]:
     """Be one of OpenIM's processes, with `url` in its webhooks.yml."""
-    connector = aiohttp.TCPConnector(limit=100, keepalive_timeout=3600)
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=TIMEOUT, skip_auto_headers=["Accept"]
-    ) as session:
-        yield Process(session, url)
+    started = Process(url)
+    async with started.session:
+        yield started

@@ -1,12 +1,17 @@
 """Watching callbacks as they pass, without taking them from anyone."""
 
 import asyncio
+import itertools
+import logging
 from collections.abc import Callable
 
 import orjson
 
 from bridge.broker import Delivery, connect
+from bridge.logs import printable
 from bridge.topology import BRIDGE, CALLBACKS
+
+log = logging.getLogger(__name__)
 
 BUFFER = 10_000
 """Messages that may wait for a slow terminal before the oldest are dropped."""
@@ -28,40 +33,30 @@ async def watch(
         BrokerError: no connection, or it was lost.
 
     """
-    enough = asyncio.Event()
-    seen = 0
-
-    async def take(delivery: Delivery) -> None:
-        nonlocal seen
-        if enough.is_set():
-            return
-        show(delivery)
-        seen += 1
-        if seen == count:
-            enough.set()
-
+    deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
     async with connect(url, name="openim-bridge tail", timeout=timeout) as broker:
         await broker.declare(BRIDGE)
-        await broker.watch(CALLBACKS, pattern, take, most=BUFFER)
-        lost = asyncio.ensure_future(broker.until_lost())
-        done = asyncio.ensure_future(enough.wait())
-        await asyncio.wait({lost, done}, return_when=asyncio.FIRST_COMPLETED)
-        done.cancel()
-        if lost.done():
-            lost.result()
-        lost.cancel()
+        await broker.watch(CALLBACKS, pattern, deliveries.put, most=BUFFER)
+        log.info("watching", extra={"pattern": pattern})
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                lost = tasks.create_task(broker.until_lost())
+                for _ in itertools.count() if count is None else range(count):
+                    show(await deliveries.get())
+                lost.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
 
 
 def as_text(delivery: Delivery, *, with_body: bool) -> str:
-    """Give one line for people."""
-    time = str(delivery.headers.get("ce-time", ""))[11:23]
+    """Give one line for people, and one for the body."""
+    time = str(delivery.headers.get("ce-time", ""))[11:24]
     line = (
         f"{time}  {delivery.routing_key:44} {delivery.message_id}"
         f"  {len(delivery.body):6,} B  {delivery.operation_id}"
     )
-    return line + (
-        f"\n{delivery.body.decode(errors='replace').rstrip()!s}" if with_body else ""
-    )
+    lines = [line, delivery.body.decode(errors="replace").rstrip()]
+    return "\n".join(map(printable, lines if with_body else lines[:1]))
 
 
 def as_json(delivery: Delivery, *, with_body: bool) -> str:

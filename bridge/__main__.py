@@ -1,0 +1,5 @@
+"""Runs `openim-bridge` where the command is not installed: `python -m bridge`."""
+
+from bridge.cli import main
+
+main(prog_name="openim-bridge")

@@ -1,0 +1,153 @@
+"""Being OpenIM for a while: which callbacks to send, and what came of them, in words."""
+
+import itertools
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from yarl import URL
+
+from bridge import openim
+from bridge.contract import Allowed, MalformedCallback, Refused, fields_of
+from bridge.logs import printable
+from bridge.openim import Answer, Callback
+
+LONGEST_REPLY = 200
+"""Characters of a reply that are shown."""
+
+_COMMAND = re.compile(r"callback[A-Za-z]+Command")
+
+
+class CannotSend(Exception):
+    """What was asked for cannot be sent; the message says why."""
+
+
+class NoReceiver(Exception):
+    """Nobody listens where the callbacks should go."""
+
+
+def callback(name: str) -> Callback:
+    """Find the callback that somebody means.
+
+    Args:
+        name: A command, in full or short, or the path of a file with a body.
+
+    Raises:
+        CannotSend: there is no such callback or file.
+
+    """
+    path = Path(name)
+    try:
+        if path.suffix == ".json" or path.is_file():
+            body = path.read_bytes()
+            return _command(path, body), body
+        return openim.sample(name)
+    except OSError as error:
+        raise CannotSend(f"{name} cannot be read: {error.strerror}") from error
+    except openim.UnknownSample as error:
+        raise CannotSend(str(error)) from error
+
+
+def _command(path: Path, body: bytes) -> str:
+    """Tell the command of a file by its name, else by the body."""
+    if _COMMAND.fullmatch(path.stem):
+        return path.stem
+    try:
+        command = fields_of(body).get("callbackCommand")
+    except MalformedCallback:
+        command = None
+    if isinstance(command, str) and _COMMAND.fullmatch(command):
+        return command
+    raise CannotSend(
+        f"{path} does not tell its callback; name it after a command, such as"
+        " callbackAfterAddFriendCommand.json"
+    )
+
+
+def checked(url: str) -> str:
+    """Give `url` back if it could stand in OpenIM's webhooks.yml.
+
+    Raises:
+        CannotSend: it could not.
+
+    """
+    try:
+        parsed = URL(url, encoded=True)
+        possible = parsed.scheme in {"http", "https"} and parsed.host and parsed.port
+    except ValueError:
+        possible = False
+    if not possible:
+        raise CannotSend("the URL must be like http://127.0.0.1:10006/callbackExample")
+    return url
+
+
+async def send(
+    url: str, callbacks: list[Callback], times: int, echo: Callable[[str], None], *, quiet: bool
+) -> bool:
+    """Send callbacks; say whether all were taken.
+
+    Args:
+        url: As in OpenIM's webhooks.yml.
+        callbacks: What to send, in this order.
+        times: How often to send all of it.
+        echo: Called with each line for people.
+        quiet: Whether to leave out the lines of what went well.
+
+    Raises:
+        NoReceiver: nobody listens there.
+
+    """
+    taken = openim.Times()
+    failed = 0
+
+    def take(answer: Answer) -> None:
+        nonlocal failed
+        taken.add(answer.milliseconds)
+        failed += not _well(answer)
+        if not (quiet and _well(answer)):
+            echo(_line(answer))
+
+    everything = itertools.chain.from_iterable(itertools.repeat(callbacks, times))
+    async with openim.process(url) as process:
+        first = await process.post(*next(everything))
+        if first.unreachable:
+            raise NoReceiver(_words(first))
+        take(first)
+        try:
+            await process.post_all(everything, take)
+        finally:
+            if taken.count > 1:
+                echo(_summary(taken, failed, process.connections))
+    return not failed
+
+
+def _well(answer: Answer) -> bool:
+    # OpenIM does not look at the HTTP status; whoever tries a receiver out wants to.
+    return isinstance(answer.verdict, Allowed) and answer.status < HTTPStatus.BAD_REQUEST
+
+
+def _line(answer: Answer) -> str:
+    reply = printable(answer.reply.decode(errors="replace")[:LONGEST_REPLY])
+    return (
+        f"{'ok ' if _well(answer) else 'BAD'} {answer.milliseconds:8.2f} ms  {answer.status:3}"
+        f"  {answer.command}  {_words(answer)}  {reply}"
+    ).rstrip()
+
+
+def _words(answer: Answer) -> str:
+    if isinstance(answer.verdict, Allowed):
+        return "taken" if _well(answer) else "OpenIM goes on, but the receiver has a problem"
+    if isinstance(answer.verdict, Refused):
+        return f"refused with {answer.verdict.code}: {printable(answer.verdict.message)}"
+    if answer.status == 0:
+        return answer.verdict.reason
+    return f"an error to OpenIM: {printable(answer.verdict.reason)}"
+
+
+def _summary(taken: openim.Times, failed: int, connections: int) -> str:
+    return (
+        f"{taken.count:,} callbacks, {failed:,} failed; p50 {taken.percentile(50):.2f} ms,"
+        f" p99 {taken.percentile(99):.2f} ms, max {taken.longest:.2f} ms;"
+        f" {connections:,} connections"
+    )
