@@ -1,14 +1,17 @@
 """The command `openim-consumers`."""
 
-import asyncio
+import os
 import sys
+from pathlib import Path
 
 import click
 import orjson
 from sqlalchemy import RowMapping
+from sqlalchemy.engine import make_url
 
 from bridge import logs
-from bridge.cli import BAD_SETTINGS, FAILED, run, settings_or_exit
+from bridge.cli import BAD_SETTINGS, UNREACHABLE, echo, fail, run, settings_or_exit
+from bridge.logs import printable
 from bridge.stopping import stop_signal
 from consumers import database, friend_verifications, registry
 from consumers.settings import Worker as Settings
@@ -29,14 +32,15 @@ def main() -> None:
 @click.option("--handlers", help="Modules with handlers, separated by commas.")
 def work(handlers: str | None) -> None:
     """Run a worker until SIGTERM or Ctrl-C. Run as many as you like."""
-    settings = settings_or_exit(Settings)
+    given = {} if handlers is None else {"CONSUMERS_HANDLERS": handlers}
+    settings = settings_or_exit(Settings, {**os.environ, **given})
     logs.set_up(settings.log_format, settings.log_level)
+    # An App's own modules lie where the command is called.
     sys.path.insert(0, "")
     try:
-        subscriptions = registry.load((handlers or settings.handlers).split(","))
+        subscriptions = registry.load(settings.handlers.split(","))
     except registry.BadHandlers as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(BAD_SETTINGS)
+        fail(str(error), BAD_SETTINGS)
     run(_work(settings, subscriptions))
 
 
@@ -49,36 +53,52 @@ async def _work(settings: Settings, subscriptions: list[registry.Handlers]) -> N
 
 @main.command()
 @click.option("--user", help="Only what this user sent or got.")
-@click.option("-n", "--count", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option(
+    "-n",
+    "--count",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Show so many at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def friends(user: str | None, count: int, *, as_json: bool) -> None:
     """List friend verification messages, newest first."""
-    settings = settings_or_exit(Settings)
+    settings = settings_or_exit(Settings, os.environ)
+    _check_there(settings.database_url)
     try:
-        rows = asyncio.run(_newest(settings.database_url, user, count))
+        rows = run(_newest(settings.database_url, user, count))
     except database.FAILURES as error:
-        click.echo(f"error: the database cannot be read: {database.reason(error)}", err=True)
-        sys.exit(FAILED)
+        reason = printable(database.reason(error))
+        fail(f"the database cannot be read: {reason}{_HINT}", UNREACHABLE)
     if not rows and not as_json:
-        click.echo("no friend verification messages yet")
+        echo("no friend verification messages yet")
     for row in rows:
-        click.echo(_json(row) if as_json else _line(row))
+        echo(_json(row) if as_json else _line(row))
+
+
+_HINT = " (a worker creates its tables when it starts)"
+
+
+def _check_there(url: str) -> None:
+    """End the process if the file of an SQLite database is missing: reading would create it."""
+    parsed = make_url(url)
+    file = Path(parsed.database or "")
+    if parsed.drivername == "sqlite" and not file.exists():
+        fail(f"there is no database {file}{_HINT}", UNREACHABLE)
 
 
 async def _newest(url: str, user: str | None, count: int) -> list[RowMapping]:
-    async with database.opened(url) as opened:
-        await opened.create_tables()
-        async with opened.transaction() as transaction:
-            return await friend_verifications.newest(transaction, user_id=user, most=count)
+    async with database.opened(url) as opened, opened.transaction() as transaction:
+        return await friend_verifications.newest(transaction, user_id=user, most=count)
 
 
 def _line(row: RowMapping) -> str:
     time = friend_verifications.moment(row["received_ms"])
     verb = "asks" if row["kind"] == friend_verifications.APPLICATION else "is accepted by"
-    said = str(row["message"])
-    return (
+    return printable(
         f"{time:%Y-%m-%d %H:%M:%S}Z  {row['from_user_id']} {verb} {row['to_user_id']}:"
-        f" {said if said.isprintable() else ascii(said)}"
+        f" {row['message']}"
     )
 
 

@@ -1,0 +1,5 @@
+"""Runs `openim-consumers` where the command is not installed: `python -m consumers`."""
+
+from consumers.cli import main
+
+main(prog_name="openim-consumers")
