@@ -198,6 +198,13 @@ async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Bro
         await _open(connection, timeout)
         with _translated(line):
             yield Broker(connection, line)
+    except BrokerError as error:
+        # Python 3.11's wait_for, by which aiormq connects, drops a cancellation that comes
+        # together with an error.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
+        raise
     finally:
         await _close(connection, line)
 

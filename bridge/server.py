@@ -1,7 +1,9 @@
 """The receiver's process: HTTP server, journal and forwarder, started and stopped together."""
 
 import asyncio
+import contextlib
 import logging
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,9 +22,13 @@ from bridge.stopping import stop_signal
 
 log = logging.getLogger(__name__)
 
-MAX_LINE = 8 * 1024
-MAX_HEADER = 64 * 1024
-"""Large, since a client's overlong operation id must not cost the callback."""
+MAX_LINE = 64 * 1024
+"""Large, since OpenIM puts ids into the query that its clients may choose."""
+
+MAX_HEADER = 2**20 + 2**13
+"""Larger than all headers of a request to OpenIM (Go's `DefaultMaxHeaderBytes`): it passes
+its clients' operation ids on, and an overlong one must not get around the callbacks.
+"""
 
 MAX_HEADERS = 64
 
@@ -154,8 +160,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 async def serve(settings: Settings) -> None:
     """Receive and forward until SIGTERM or SIGINT."""
     stop = stop_signal()
+    _open_many_files()
     async with running(settings):
         await stop.wait()
+
+
+def _open_many_files() -> None:
+    """Take all the files that the system allows: each of OpenIM's processes has 100 sockets."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says that there is no limit, and has one.
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _flush(journal: Journal, forwarder: Forwarder, seconds: float) -> None:
