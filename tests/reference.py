@@ -1,0 +1,235 @@
+"""What `docs/reference.md` takes from the code: `python -m tests.reference` writes it anew."""
+
+import asyncio
+import inspect
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from bridge import cli as bridge_cli
+from bridge.contract import EVENTS, Event, ordering
+from bridge.contract.ordering import Rule
+from bridge.journal import opened
+from bridge.loading import allowed, description, is_secret, types_of
+from bridge.metrics import Metrics
+from bridge.settings import Receiver, Settings
+from bridge.topology import BRIDGE, Arguments, subscription
+from consumers import cli as consumers_cli
+from consumers.settings import Worker
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
+
+# OpenIM's webhooks.yml, beside the many whose key is the command without its frame.
+KEYS = {
+    "callbackBeforeAfterMsgCommand": "afterRevokeMsg",
+    "callbackBeforeInviteJoinGroupCommand": "beforeInviteUserToGroup",
+    "callbackBeforeJoinGroupCommand": "beforeApplyJoinGroup",
+    "callbackBeforeMembersJoinGroupCommand": "beforeMemberJoinGroup",
+    "callbackAfterKickGroupCommand": "afterKickGroupMember",
+    "callbackAfterDisMissGroupCommand": "afterDismissGroup",
+}
+
+
+def table(*heads: str, rows: Iterable[Iterable[object]]) -> str:
+    """Give a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(_cell(each) for each in line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|")
+
+
+def _code(value: object) -> str:
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def settings(kind: type[Settings]) -> str:
+    """Give the settings of a process."""
+    defaults = kind()
+    return table(
+        *("variable", "default", "allowed", "meaning"),
+        rows=[
+            (
+                f"`{kind.table.upper()}_{name.upper()}`{' 🔒' if is_secret(type_) else ''}",
+                _code(getattr(defaults, name)),
+                allowed(type_),
+                description(type_),
+            )
+            for name, type_ in types_of(kind).items()
+        ],
+    )
+
+
+def commands(name: str, group: click.Group) -> str:
+    """Give the commands of a program."""
+    return "\n\n".join(_command(name, each) for each in group.commands.values())
+
+
+def _command(program: str, command: click.Command) -> str:
+    context = click.Context(command)
+    arguments = [each for each in command.params if isinstance(each, click.Argument)]
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    call = " ".join([program, str(command.name), *(a.make_metavar(context) for a in arguments)])
+    paragraphs = [
+        f"### {program} {command.name}",
+        f"    {call}",
+        inspect.cleandoc(command.help or ""),
+    ]
+    if options:
+        rows = [_option(each, context) for each in options]
+        paragraphs.append(table("option", "meaning", rows=rows))
+    return "\n\n".join(paragraphs)
+
+
+def _option(option: click.Option, context: click.Context) -> tuple[str, str]:
+    names, sentence = option.get_help_record(context) or ("", "")
+    return _code(names), re.sub(r"\s+", " ", sentence)
+
+
+def callbacks() -> str:
+    """Give all callbacks."""
+    return table(
+        *("callback", "in `webhooks.yml`", "routing key", "ordering key", "when"),
+        rows=[
+            (
+                _code(event.command),
+                _code(key(event)),
+                _code(f"{event.routing_key}.p<nn>"),
+                ordering_words(event.ordering),
+                (event.__doc__ or "").splitlines()[0],
+            )
+            for event in EVENTS
+        ],
+    )
+
+
+def key(event: type[Event]) -> str:
+    """Give the key of a callback in OpenIM's webhooks.yml."""
+    title = event.command.removeprefix("callback").removesuffix("Command")
+    return KEYS.get(event.command, title[0].lower() + title[1:])
+
+
+def ordering_words(rule: Rule) -> str:  # noqa: PLR0911  # one for each class of rule
+    """Say how a rule finds its key."""
+    match rule:
+        case ordering.Field(name, prefix):
+            return f"`{prefix}` + `{name}`" if prefix else f"`{name}`"
+        case ordering.Pair(one, other):
+            return f"`{one}`, `{other}`, sorted"
+        case ordering.Dialogue():
+            return "`si_` + `sendID` and `recvID`, sorted"
+        case ordering.Receivers():
+            return "`sendID`, then `userIDList`, sorted"
+        case ordering.Entry(entries, name, None):
+            return f"first `{name}` in `{entries}`"
+        case ordering.Entry(entries, name, role_level):
+            return f"`{name}` in `{entries}` with `roleLevel` {role_level}"
+        case ordering.Either(first, second):
+            return f"{ordering_words(first)}; else {ordering_words(second)}"
+        case _:
+            raise TypeError(rule)
+
+
+def old_names() -> str:
+    """Give the names of callbacks before OpenIM 3.7."""
+    return table(
+        *("before 3.7", "is read as"),
+        rows=[
+            (_code(old), _code(each.command)) for each in EVENTS for old in each.old_commands
+        ],
+    )
+
+
+def topology() -> str:
+    """Give exchanges, queues and bindings."""
+    parts = [BRIDGE, subscription("<subscription>", ("<pattern>",))]
+    return "\n\n".join(
+        (
+            table(
+                *("exchange", "type", "arguments"),
+                rows=[
+                    (_code(each.name), each.kind, _arguments(each.arguments))
+                    for part in parts
+                    for each in part.exchanges
+                ],
+            ),
+            table(
+                *("queue", "arguments"),
+                rows=[
+                    (_code(each.name), _arguments(each.arguments))
+                    for part in parts
+                    for each in part.queues
+                ],
+            ),
+            table(
+                *("from", "routing key", "to"),
+                rows=[
+                    (_code(each.exchange), _code(each.routing_key or " "), _code(each.queue))
+                    for part in parts
+                    for each in part.bindings
+                ],
+            ),
+        )
+    )
+
+
+def _arguments(arguments: Arguments) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in arguments.items())
+
+
+async def _rendered() -> str:
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder), 2**26) as journal:
+        counted = Metrics(journal)
+        counted.rejected.labels("size")
+        return counted.render().decode()
+
+
+def metrics() -> str:
+    """Give the receiver's metrics."""
+    text = asyncio.run(_rendered())
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    return table(
+        *("metric", "type", "label", "meaning"),
+        rows=[
+            (_code(name), types[name], _label(name, text), sentence)
+            for name, sentence in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE)
+        ],
+    )
+
+
+def _label(name: str, text: str) -> str:
+    found = re.search(rf"^{name}{{(\w+)=", text, re.MULTILINE)
+    return _code(found[1]) if found else ""
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "settings of the receiver": lambda: settings(Receiver),
+    "settings of the consumers": lambda: settings(Worker),
+    "commands of the receiver": lambda: commands("openim-bridge", bridge_cli.main),
+    "commands of the consumers": lambda: commands("openim-consumers", consumers_cli.main),
+    "metrics": metrics,
+    "callbacks": callbacks,
+    "old names": old_names,
+    "topology": topology,
+}
+
+
+def sections(text: str) -> Iterator[tuple[str, str]]:
+    """Give the parts of the reference that are taken from the code, by name."""
+    yield from re.findall(r"<!-- code: ([\w ]+) -->\n\n(.*?)\n\n<!-- end -->", text, re.DOTALL)
+
+
+def written_anew(text: str) -> str:
+    """Give the reference as it should be."""
+    for name, section in sections(text):
+        frame = f"<!-- code: {name} -->\n\n{{}}\n\n<!-- end -->"
+        text = text.replace(frame.format(section), frame.format(SECTIONS[name]()))
+    return text
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(written_anew(REFERENCE.read_text()))
