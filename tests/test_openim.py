@@ -1,11 +1,8 @@
 """OpenIM's client as we play it, compared with what was captured from the real one."""
 
-import asyncio
 import json
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from urllib.parse import parse_qs, unquote
 
 import aiohttp
@@ -16,11 +13,10 @@ from hypothesis import strategies as st
 from bridge import openim
 from bridge.contract import COMMANDS, Allowed, Refused, Undecodable, fields_of
 from bridge.openim import Answer, Times, commands, process, query, sample
-from tests.running import until
+from tests.listener import TAKEN, Listener, listening, redirect, reply
 
 COMMAND = "callbackBeforeAddFriendCommand"
 BODY = b'{"callbackCommand":"callbackBeforeAddFriendCommand"}\n'
-TAKEN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 # As captured from OpenIM's client: webhook over Go's net/http.
 CAPTURED = b"""\
@@ -35,72 +31,10 @@ Accept-Encoding: gzip\r
 """
 
 
-@dataclass
-class Listener:
-    """A server that answers as told, and keeps what came."""
-
-    port: int = 0
-    replies: list[bytes] = field(default_factory=list)
-    """What to answer, in turn; the last again and again; blank hangs up."""
-
-    requests: list[bytes] = field(default_factory=list)
-    connections: int = 0
-    open: int = 0
-
-    @property
-    def url(self) -> str:
-        """As in webhooks.yml."""
-        return f"http://127.0.0.1:{self.port}/callbackExample"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of a connection."""
-        self.connections += 1
-        self.open += 1
-        while head := await _head(reader):
-            self.requests.append(head + await reader.readexactly(_length(head)))
-            reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-            if not reply:
-                break
-            writer.write(reply.replace(b"<port>", str(self.port).encode()))
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-        self.open -= 1
-
-
-async def _head(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return b""
-
-
-def _length(head: bytes) -> int:
-    lengths = [line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
-    return int(lengths[0].split()[1]) if lengths else 0
-
-
-@asynccontextmanager
-async def listening(*replies: bytes) -> AsyncIterator[Listener]:
-    """Run a listener that gives these replies."""
-    listener = Listener(replies=list(replies))
-    server = await asyncio.start_server(listener.serve, "127.0.0.1", 0)
-    async with server:
-        listener.port = server.sockets[0].getsockname()[1]
-        yield listener
-        await until(lambda: listener.open == 0)
-
-
 async def posted(listener: Listener, url: str = "") -> Answer:
     """Post a callback to a listener."""
     async with process(url or listener.url) as running:
         return await running.post(COMMAND, BODY)
-
-
-def reply(body: bytes, status: bytes = b"200 OK", *headers: bytes) -> bytes:
-    """Give an HTTP response."""
-    lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers, b"", body]
-    return b"\r\n".join(lines)
 
 
 def noted(milliseconds: Iterable[float]) -> Times:
@@ -109,11 +43,6 @@ def noted(milliseconds: Iterable[float]) -> Times:
     for each in milliseconds:
         times.add(each)
     return times
-
-
-def redirect(status: bytes) -> bytes:
-    """Give a response that points elsewhere on the listener."""
-    return reply(b"", status, b"Location: http://127.0.0.1:<port>/elsewhere")
 
 
 async def test_a_request_has_the_bytes_of_openims() -> None:
