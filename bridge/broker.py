@@ -145,16 +145,16 @@ class Broker:
         Args:
             exchange: A topic exchange.
             pattern: Binding pattern on it.
-            take: Called with each; nothing is to be settled.
+            take: Called with each; an ack makes room for the next.
             most: How many may wait here before the oldest are dropped.
 
         """
-        channel = await self._consuming_channel(f"a watch on {exchange}", prefetch=0)
+        channel = await self._consuming_channel(f"a watch on {exchange}", prefetch=100)
         queue = await channel.declare_queue(
             exclusive=True, auto_delete=True, arguments={"x-max-length": most}
         )
         await queue.bind(exchange, pattern)
-        tag = await queue.consume(_taking(take), no_ack=True)
+        tag = await queue.consume(_taking(take))
         return Consumer(channel, queue, tag)
 
     async def _consuming_channel(self, of: str, prefetch: int) -> AbstractChannel:

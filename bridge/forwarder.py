@@ -11,6 +11,7 @@ from bridge.journal import Journal
 from bridge.metrics import Metrics
 from bridge.settings import Receiver as Settings
 from bridge.topology import BRIDGE, CALLBACKS
+from bridge.waiting import first_of
 from bridge.wire import Numbered, Outcome, Publisher
 
 log = logging.getLogger(__name__)
@@ -115,17 +116,12 @@ class Forwarder:
         window = Window(self.journal, self.metrics, self.settings.window)
         publisher = await broker.publisher(CALLBACKS, window.settle)
         self._note_here()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(broker.until_lost())
-                tasks.create_task(self._watch(broker, window))
-                tasks.create_task(self._retry(window, publisher))
-                tasks.create_task(self._publish(broker, window, publisher))
-        except ExceptionGroup as group:
-            lost, others = group.split(BrokerError)
-            if lost is None or others is not None:
-                raise
-            raise lost.exceptions[0] from group
+        await first_of(
+            broker.until_lost(),
+            self._watch(broker, window),
+            self._retry(window, publisher),
+            self._publish(broker, window, publisher),
+        )
 
     async def _publish(self, broker: Broker, window: Window, publisher: Publisher) -> None:
         while True:

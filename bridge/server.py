@@ -18,7 +18,7 @@ from bridge.journal import Journal
 from bridge.metrics import Metrics
 from bridge.receiver import Receiver
 from bridge.settings import Receiver as Settings
-from bridge.stopping import stop_signal
+from bridge.waiting import stop_signal
 
 log = logging.getLogger(__name__)
 

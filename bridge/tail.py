@@ -10,6 +10,7 @@ import orjson
 from bridge.broker import Delivery, connect
 from bridge.logs import printable
 from bridge.topology import BRIDGE, CALLBACKS
+from bridge.waiting import first_of
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +34,21 @@ async def watch(
         BrokerError: no connection, or it was lost.
 
     """
-    deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+    deliveries: asyncio.Queue[Delivery] = asyncio.Queue()  # bounded by the prefetch
     async with connect(url, name="openim-bridge tail", timeout=timeout) as broker:
         await broker.declare(BRIDGE)
         await broker.watch(CALLBACKS, pattern, deliveries.put, most=BUFFER)
         log.info("watching", extra={"pattern": pattern})
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                lost = tasks.create_task(broker.until_lost())
-                for _ in itertools.count() if count is None else range(count):
-                    show(await deliveries.get())
-                lost.cancel()
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from group
+        await first_of(broker.until_lost(), _show_all(deliveries, show, count))
+
+
+async def _show_all(
+    deliveries: asyncio.Queue[Delivery], show: Callable[[Delivery], None], count: int | None
+) -> None:
+    for _ in itertools.count() if count is None else range(count):
+        delivery = await deliveries.get()
+        show(delivery)
+        await delivery.ack()
 
 
 def as_text(delivery: Delivery, *, with_body: bool) -> str:

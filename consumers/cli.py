@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from bridge import logs
 from bridge.cli import BAD_SETTINGS, UNREACHABLE, echo, fail, run, settings_or_exit
 from bridge.logs import printable
-from bridge.stopping import stop_signal
+from bridge.waiting import stop_signal
 from consumers import database, friend_verifications, registry
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker

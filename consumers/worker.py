@@ -30,6 +30,7 @@ from bridge.topology import (
     wait_exchange,
     work_queue,
 )
+from bridge.waiting import first_of
 from consumers.database import Database
 from consumers.registry import Context, EventLog, Handler, Handlers, Reject, Retry
 from consumers.settings import Worker as Settings
@@ -63,7 +64,7 @@ class Worker:
                 bound = FIRST_PAUSE
             except BrokerError as error:
                 log.warning("broker unavailable", extra={"reason": str(error)})
-                await _first(stop.wait(), asyncio.sleep(random.uniform(0, bound)))  # noqa: S311
+                await first_of(stop.wait(), asyncio.sleep(random.uniform(0, bound)))  # noqa: S311
                 bound = min(2 * bound, LONGEST_PAUSE)
 
     async def _work(self, stop: asyncio.Event) -> None:
@@ -87,7 +88,7 @@ class Worker:
             ]
             names = [handlers.subscription for handlers in self.subscriptions]
             log.info("working", extra={"subscriptions": names})
-            await _first(stop.wait(), consuming.until_lost(), copying.until_lost())
+            await first_of(stop.wait(), consuming.until_lost(), copying.until_lost())
             for consumer in consumers:
                 await consumer.stop()
             await self._finish()
@@ -239,16 +240,3 @@ def _ids(delivery: Delivery) -> dict[str, Any]:
         "command": delivery.command,
         "operation_id": delivery.operation_id,
     }
-
-
-async def _first(*waits: Any) -> None:  # noqa: ANN401  # coroutines of any result
-    """Wait for the first of `waits`, and raise what it raises."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
