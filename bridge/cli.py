@@ -158,8 +158,6 @@ def echo(line: str) -> None:
     try:
         click.echo(line)
     except BrokenPipeError:
-        # What is still buffered would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
 
 

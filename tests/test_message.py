@@ -126,6 +126,15 @@ def test_short_strings_end_at_255_bytes_and_not_within_a_character(
     assert getattr(decode(example(**{name: text}).encode()), name) == kept
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("x" * 2048, "x" * 2048), ("x" * 2049, "x" * 2048), ("x" + "😀" * 512, "x" + "😀" * 511)],
+)
+def test_a_headers_value_ends_at_2_kib(text: str, kept: str) -> None:
+    read = decode(example(ordering_key=text, headers={"x-query": text}).encode())
+    assert (read.ordering_key, read.headers) == (kept, {"x-query": kept})
+
+
 def test_what_is_no_text_is_replaced() -> None:
     read = decode(example(operation_id="a\udcffb", headers={"x-query": "\ud800"}).encode())
     assert (read.operation_id, read.headers) == ("a?b", {"x-query": "?"})

@@ -88,7 +88,7 @@ async def test_user_and_password_of_the_url_go_into_a_header_where_go_has_it() -
     [
         ("", "/callbackExample/callbackBeforeAddFriendCommand"),
         ("/", "/callbackExample//callbackBeforeAddFriendCommand"),
-        ("/%2Fx", "/callbackExample/%2Fx/callbackBeforeAddFriendCommand"),
+        ("/%7Ex", "/callbackExample/%7Ex/callbackBeforeAddFriendCommand"),
         ("?token=abc", "/callbackExample?token=abc/callbackBeforeAddFriendCommand"),
     ],
 )
