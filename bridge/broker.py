@@ -111,6 +111,9 @@ class Broker:
                     durable=True,
                     arguments=dict(exchange.arguments),
                 )
+            for passage in topology.passages:
+                target = await channel.get_exchange(passage.target, ensure=False)
+                await target.bind(passage.source, passage.routing_key)
             for queue in topology.queues:
                 await channel.declare_queue(
                     queue.name, durable=True, arguments=dict(queue.arguments)
@@ -223,8 +226,9 @@ def _translated(line: Line) -> Iterator[None]:
         yield
     except FAILURES as error:
         raise ConnectionLost(str(error) or repr(error)) from error
-    except RuntimeError as error:
-        # aiormq's answer to a call on a connection that has closed since the last one.
+    except (RuntimeError, ValueError) as error:
+        # aiormq's answers to a call on a connection that has closed since the last one; the
+        # second, if it closed while a channel was being closed, whose number stays taken.
         if not line.lost.done():
             raise
         raise ConnectionLost(line.lost.result()) from error

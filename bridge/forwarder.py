@@ -10,7 +10,7 @@ from bridge.broker import Broker, BrokerError, connect
 from bridge.journal import Journal
 from bridge.metrics import Metrics
 from bridge.settings import Receiver as Settings
-from bridge.topology import BRIDGE, CALLBACKS
+from bridge.topology import BRIDGE, RECEIVED
 from bridge.waiting import first_of
 from bridge.wire import Numbered, Outcome, Publisher
 
@@ -114,7 +114,7 @@ class Forwarder:
 
     async def _publish_over(self, broker: Broker) -> None:
         window = Window(self.journal, self.metrics, self.settings.window)
-        publisher = await broker.publisher(CALLBACKS, window.settle)
+        publisher = await broker.publisher(RECEIVED, window.settle)
         self._note_here()
         await first_of(
             broker.until_lost(),

@@ -9,7 +9,7 @@ import orjson
 
 from bridge.broker import Delivery, connect
 from bridge.logs import printable
-from bridge.topology import BRIDGE, CALLBACKS
+from bridge.topology import BRIDGE, RECEIVED
 from bridge.waiting import first_of
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ async def watch(
     deliveries: asyncio.Queue[Delivery] = asyncio.Queue()  # bounded by the prefetch
     async with connect(url, name="openim-bridge tail", timeout=timeout) as broker:
         await broker.declare(BRIDGE)
-        await broker.watch(CALLBACKS, pattern, deliveries.put, most=BUFFER)
+        await broker.watch(RECEIVED, pattern, deliveries.put, most=BUFFER)
         log.info("watching", extra={"pattern": pattern})
         await first_of(broker.until_lost(), _show_all(deliveries, show, count))
 

@@ -1,5 +1,8 @@
 """Where callbacks travel: exchanges, queues and bindings, as data.
 
+    openim.received (topic) ──► whoever only looks on
+          │ everything
+          ▼
     openim.callbacks (topic) ──► openim.work.<subscription> ──► a consumer
           │ no queue wanted it         │ tried in vain, or refused
           ▼                            ▼
@@ -20,8 +23,12 @@ from typing import TypeAlias
 
 Arguments: TypeAlias = Mapping[str, str | int]
 
+RECEIVED = "openim.received"
+"""The topic exchange that every callback is published to. Who only looks on binds to it:
+at CALLBACKS an onlooker would count as a taker, and nothing would be unrouted any more."""
+
 CALLBACKS = "openim.callbacks"
-"""The topic exchange that every callback is published to."""
+"""The topic exchange that gets them all from there, and that subscriptions bind to."""
 
 UNROUTED = "openim.unrouted"
 """Alternate exchange of CALLBACKS, and the queue that keeps what it gets."""
@@ -79,10 +86,20 @@ class Binding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Passage:
+    """What sends messages from an exchange on to another."""
+
+    source: str
+    target: str
+    routing_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Topology:
-    """Exchanges, queues and bindings that belong together, in the order to declare them."""
+    """Exchanges, queues and what connects them, in the order to declare them."""
 
     exchanges: tuple[Exchange, ...] = ()
+    passages: tuple[Passage, ...] = ()
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
 
@@ -112,7 +129,9 @@ BRIDGE = Topology(
     exchanges=(
         Exchange(name=UNROUTED, kind="fanout"),
         Exchange(name=CALLBACKS, kind="topic", arguments={"alternate-exchange": UNROUTED}),
+        Exchange(name=RECEIVED, kind="topic"),
     ),
+    passages=(Passage(source=RECEIVED, target=CALLBACKS, routing_key="#"),),
     queues=(_quorum(UNROUTED),),
     bindings=(Binding(exchange=UNROUTED, queue=UNROUTED, routing_key=""),),
 )

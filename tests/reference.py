@@ -168,9 +168,20 @@ def topology() -> str:
             table(
                 *("from", "routing key", "to"),
                 rows=[
-                    (_code(each.exchange), _code(each.routing_key or " "), _code(each.queue))
-                    for part in parts
-                    for each in part.bindings
+                    *(
+                        (_code(each.source), _code(each.routing_key), _code(each.target))
+                        for part in parts
+                        for each in part.passages
+                    ),
+                    *(
+                        (
+                            _code(each.exchange),
+                            _code(each.routing_key or " "),
+                            _code(each.queue),
+                        )
+                        for part in parts
+                        for each in part.bindings
+                    ),
                 ],
             ),
         )

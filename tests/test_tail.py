@@ -9,7 +9,7 @@ from pathlib import Path
 import aio_pika
 
 from bridge import openim
-from bridge.topology import CALLBACKS
+from bridge.topology import RECEIVED, UNROUTED
 from tests.commands import BRIDGE, Command, ran, started
 from tests.line import line_to
 from tests.running import NOWHERE, Bridge, bridge, everything
@@ -110,7 +110,7 @@ async def test_tail_shows_control_characters_and_does_not_obey_them(
             await aio_pika.connect(amqp_url) as connection,
             connection.channel() as channel,
         ):
-            exchange = await channel.get_exchange(CALLBACKS, ensure=False)
+            exchange = await channel.get_exchange(RECEIVED, ensure=False)
             message = aio_pika.Message(b"\x1b[2J\xff", correlation_id="\x07", message_id="id")
             await exchange.publish(message, "a.\x1b[2J", mandatory=False)
         await command.ended()
@@ -144,3 +144,18 @@ async def test_tail_says_in_a_sentence_that_the_broker_went_away(
     assert code == 4
     assert re.match(r"error: \S.*\n\Z", command.err.splitlines(keepends=True)[-1])
     assert "Traceback" not in command.err
+
+
+async def test_what_only_tail_sees_is_kept_as_unrouted(amqp_url: str, tmp_path: Path) -> None:
+    async with (
+        bridge(tmp_path, amqp_url) as running,
+        tailing("-n", "1", folder=tmp_path, amqp_url=amqp_url) as command,
+        await aio_pika.connect(amqp_url) as connection,
+        connection.channel() as channel,
+    ):
+        await post(running, "AfterAddFriend")
+        await command.ended()
+        await running.drained()
+        kept = await (await channel.get_queue(UNROUTED)).get(no_ack=True)
+    assert kept.type == "callbackAfterAddFriendCommand"
+    assert "friend.after.add_friend" in command.out
