@@ -50,6 +50,7 @@ async def test_a_body_that_waits_to_be_asked_for_is_asked_for(tmp_path: Path) ->
         (request(b"", EXPECT, length=5, target=b"/zebra"), 404),
         (request(b"", EXPECT, length=5, method=b"PUT"), 405),
     ],
+    ids=["size", "path", "method"],
 )
 async def test_a_body_that_nobody_wants_is_not_asked_for(
     tmp_path: Path, head: bytes, status: int

@@ -152,6 +152,25 @@ async def test_what_is_merely_odd_is_carried(
     assert (message.body, message.operation_id) == (body, operation_id)
 
 
+async def test_what_cannot_be_read_is_kept_with_all_that_came_with_it(tmp_path: Path) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    headers = b"operationID: op-1", b"traceparent: " + trace.encode()
+    async with bridge(tmp_path) as running:
+        await ask(running, request(b"zebra", *headers, target=TARGET + b"?key=a"))
+        (message,) = await stored(running)
+    assert message.operation_id == "op-1"
+    assert message.headers.keys() == {"x-query", "traceparent", "x-reason"}
+    assert (message.headers["x-query"], message.headers["traceparent"]) == ("key=a", trace)
+
+
+@pytest.mark.parametrize(("size", "status"), [(5000, 200), (5001, 413)])
+async def test_the_size_of_a_body_is_a_setting(tmp_path: Path, size: int, status: int) -> None:
+    body = b'{"text":"%s"}' % (b"z" * (size - 11))
+    async with bridge(tmp_path, max_body=5000) as running:
+        assert (await ask(running, request(body))).status == status
+        assert (await ask(running, chunked(body, b""))).status == status
+
+
 async def test_a_flood_of_rejected_requests_is_counted_and_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -107,9 +107,16 @@ async def test_a_before_callback_never_waits_for_the_disk(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("_stuck_disk")
-async def test_an_after_callback_waits_for_the_disk_and_not_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [request(), posted("callbackNobodyKnows", b"{}"), request(b"not JSON")],
+    ids=["after", "unknown", "unreadable"],
+)
+async def test_any_other_callback_waits_for_the_disk_and_not_for_ever(
+    tmp_path: Path, data: bytes
+) -> None:
     async with bridge(tmp_path, reply_timeout=0.05) as running:
-        reply = await ask(running, request())
+        reply = await ask(running, data)
         assert await rejected(running, "slow_disk") == 1
     assert (reply.status, judge(reply.body)) == (503, Allowed())
 
