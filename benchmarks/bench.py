@@ -87,7 +87,7 @@ class Bench:
         """Run a receiver: `bare`, `naive`, or ours."""
         port = free_port()
         started = time.perf_counter()
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             self._command(name, port),
             env=os.environ | self._environment(name, port) | settings,
             stdout=subprocess.DEVNULL,
@@ -133,7 +133,7 @@ def _wait_for(port: int) -> None:
 def load(server: Server, **options: float) -> dict[str, float]:
     """Put load on a server, from another process."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    printed = subprocess.run(  # noqa: S603
+    printed = subprocess.run(
         [sys.executable, str(HERE / "load.py"), f"--port={server.port}", *arguments],
         check=True,
         capture_output=True,
@@ -210,8 +210,8 @@ def many_connections(bench: Bench) -> None:
                 drained(server)
             # The load's own start-up is not the server's time.
             waited = time.perf_counter() - started
-            seconds = result["seconds"] if name != "bridge" else max(
-                result["seconds"], waited - 0.5
+            seconds = (
+                result["seconds"] if name != "bridge" else max(result["seconds"], waited - 0.5)
             )
             bench.note(f"{name} 64 cpu", (server.cpu() - before) / count * 1e6)
         bench.note(f"{name} 64 rate", count / seconds)
@@ -265,15 +265,20 @@ def rows(bench: Bench) -> Iterator[tuple[str, str, str, str]]:
     yield (
         "answered and confirmed/s, 64 connections",
         f"{m('bridge 64 rate'):,.0f}",
-        f"{m('bridge 64 rate') / m('bare 64 rate'):.2f} × bare ({m('bare 64 rate'):,.0f}),"
-        f" {m('bridge 64 rate') / m('naive 64 rate'):.1f} × naive ({m('naive 64 rate'):,.0f})",
+        (
+            f"{m('bridge 64 rate') / m('bare 64 rate'):.2f} × bare ({m('bare 64 rate'):,.0f}),"
+            f" {m('bridge 64 rate') / m('naive 64 rate'):.1f} × naive"
+            f" ({m('naive 64 rate'):,.0f})"
+        ),
         "≥ 0.8, ≥ 4.5",
     )
     yield (
         "CPU per callback",
         f"{m('bridge 64 cpu'):.0f} µs",
-        f"{m('bridge 64 cpu') / m('bare 64 cpu'):.2f} × bare ({m('bare 64 cpu'):.0f} µs;"
-        f" naive {m('naive 64 cpu'):.0f} µs)",
+        (
+            f"{m('bridge 64 cpu') / m('bare 64 cpu'):.2f} × bare ({m('bare 64 cpu'):.0f} µs;"
+            f" naive {m('naive 64 cpu'):.0f} µs)"
+        ),
         "≤ 1.2",
     )
     yield (
@@ -298,12 +303,14 @@ def main() -> None:
         bench = Bench(amqp_url, folder)
         for number in range(rounds):
             for measure in MEASUREMENTS:
-                print(f"round {number + 1}: {measure.__name__}", file=sys.stderr)  # noqa: T201
+                print(f"round {number + 1}: {measure.__name__}", file=sys.stderr)
                 measure(bench)
-        print(f"{platform.platform()}, Python {platform.python_version()},"  # noqa: T201
-              f" {os.cpu_count()} cores; medians of {rounds} rounds\n")
+        print(
+            f"{platform.platform()}, Python {platform.python_version()},"
+            f" {os.cpu_count()} cores; medians of {rounds} rounds\n"
+        )
         for row in (("what", "figure", "ratio", "bar"), ("---",) * 4, *rows(bench)):
-            print("| " + " | ".join(row) + " |")  # noqa: T201
+            print("| " + " | ".join(row) + " |")
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ class Load:
         """Open the connections."""
         loop = asyncio.get_running_loop()
         for _ in range(count):
-            _, connection = await loop.create_connection(lambda: Connection(self), *self.address)
-            self._idle.append(connection)
+            made = await loop.create_connection(lambda: Connection(self), *self.address)
+            self._idle.append(made[1])
 
     async def closed(self, count: int) -> float:
         """Post `count` callbacks, each connection one after the other; give the seconds."""
@@ -99,7 +99,7 @@ class Load:
         started = time.perf_counter()
         for number in range(count):
             due = started + number / rate
-            while (wait := due - time.perf_counter()) > 0:
+            while (wait := due - time.perf_counter()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(wait)
             if self._idle:
                 self._idle.pop().post(due)
@@ -133,7 +133,7 @@ class Load:
         if not self._finished.is_set():
             self.errors += 1
             self._finished.set()
-            print(f"connection lost: {exc}", flush=True)  # noqa: T201
+            print(f"connection lost: {exc}", flush=True)
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, float]:
@@ -177,7 +177,7 @@ def main() -> None:
         result = asyncio.run(run(parser.parse_args()))
     else:
         result = uvloop.run(run(parser.parse_args()))
-    print(json.dumps(result))  # noqa: T201
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

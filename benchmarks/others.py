@@ -1,7 +1,6 @@
 """What the bridge is compared with: a bare receiver, and a naive bridge.
 
-    python benchmarks/others.py bare  PORT
-    python benchmarks/others.py naive PORT AMQP_URL
+Run it with `bare PORT` or `naive PORT AMQP_URL`.
 """
 
 import sys
@@ -50,9 +49,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     kind, port = sys.argv[1], int(sys.argv[2])
     application = web.Application()
-    application.router.add_post(
-        "/callbackExample/{command}", bare if kind == "bare" else naive
-    )
+    application.router.add_post("/callbackExample/{command}", bare if kind == "bare" else naive)
     if kind == "naive":
         application.cleanup_ctx.append(_connected)
     try:
