@@ -38,8 +38,10 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-Waiting: TypeAlias = list[tuple[bytes, asyncio.Future[None]]]
-"""Payloads, each with the future that its sender awaits."""
+Done: TypeAlias = Callable[[JournalFull | None], None]
+"""Called when a payload is durable, or with why it was not stored."""
+
+Waiting: TypeAlias = list[tuple[bytes, Done]]
 
 SEGMENT_SIZE = 16 * 2**20
 """Bytes of a segment: a small part of any quota, and seldom a new file."""
@@ -120,7 +122,17 @@ class Journal:
         """Number of the newest durable record."""
         return self._durable
 
-    def append(self, payload: bytes) -> asyncio.Future[None]:
+    def append(self, payload: bytes, done: Done) -> None:
+        """Store `payload`, and call `done` when it is durable.
+
+        If the disk fails, `done` is never called, and `run` ends.
+        """
+        self._waiting.append((payload, done))
+        if not self._storing:
+            self._storing = True
+            self._store_soon()
+
+    def store(self, payload: bytes) -> asyncio.Future[None]:
         """Store `payload`; the future is done when it is durable.
 
         Cancelling the future changes nothing: the payload is stored all the same.
@@ -130,8 +142,7 @@ class Journal:
 
         """
         future = self._loop.create_future()
-        self._waiting.append((payload, future))
-        self._store_soon()
+        self.append(payload, partial(_resolve, future))
         return future
 
     def confirm(self, number: int) -> None:
@@ -141,7 +152,7 @@ class Journal:
         once would make the next callback wait for it.
         """
         if not self._marking and number > self._confirmed:
-            self._marking = self._loop.call_later(MARK_DELAY, self._store_soon)
+            self._marking = self._loop.call_later(MARK_DELAY, self._store_mark)
         self._confirmed = number
 
     async def read(self, after: int, most: int) -> list[Record]:
@@ -192,10 +203,19 @@ class Journal:
         await asyncio.shield(self._failure)
 
     def _store_soon(self) -> None:
-        """Store what waits, together with all that comes in this turn of the loop."""
-        if not self._storing:
+        """Store what waits, two turns of the loop from now.
+
+        Replies go out together, so the next callbacks come together, and whoever just misses
+        a sync waits for two: the turns let in what has arrived while the first was read.
+        """
+        self._loop.call_soon(self._loop.call_soon, self._store_waiting)
+
+    def _store_mark(self) -> None:
+        if self._storing:
+            self._marking = self._loop.call_later(MARK_DELAY, self._store_mark)
+        else:
             self._storing = True
-            self._loop.call_soon(self._store_waiting)
+            self._store_waiting()
 
     def _store_waiting(self) -> None:
         if self._marking:
@@ -206,23 +226,26 @@ class Journal:
 
     def _store_in_thread(self, batch: Waiting, confirmed: int) -> None:
         records: list[Record] = []
-        error: Exception | None = None
+        error: JournalFull | OSError | None = None
         try:
             records = self._store([payload for payload, _ in batch], confirmed)
         except (JournalFull, OSError) as caught:
             error = caught
         self._loop.call_soon_threadsafe(self._stored, batch, records, error)
 
-    def _stored(self, batch: Waiting, records: list[Record], error: Exception | None) -> None:
+    def _stored(
+        self, batch: Waiting, records: list[Record], error: JournalFull | OSError | None
+    ) -> None:
         if isinstance(error, OSError):
             # Nobody is answered: nothing may be counted on any more.
             if not self._failure.done():
                 self._failure.set_exception(error)
             return
+        # Replies first: OpenIM waits for them, and nobody for the forwarder.
+        for _, done in batch:
+            done(error)
         self._keep(records)
-        for _, future in batch:
-            _resolve(future, error)
-        self._storing = False
+        self._storing = bool(self._waiting)
         if self._waiting:
             self._store_soon()
 
@@ -361,11 +384,11 @@ def _lock(lock: int, folder: Path) -> None:
         ) from error
 
 
-def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:
-    if error is not None:
-        _fail(future, error)
-    else:
+def _resolve(future: asyncio.Future[None], full: JournalFull | None) -> None:
+    if full is None:
         _resolve_with(future, None)
+    else:
+        _fail(future, full)
 
 
 def _resolve_with(future: asyncio.Future[Result], result: Result) -> None:

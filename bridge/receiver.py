@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter, time_ns
+from typing import NamedTuple
 
 import orjson
 from aiohttp import web
@@ -22,16 +23,30 @@ from bridge.logs import Sampled
 from bridge.message import Ids, Message
 from bridge.metrics import Metrics
 from bridge.request import (
+    LONGEST_ID,
+    Callback,
     Rejected,
     body_of,
+    callback_in,
+    clean,
     command_in,
     fields_in,
     further_headers,
-    operation_id,
 )
 from bridge.settings import Receiver as Settings
 
 log = logging.getLogger(__name__)
+
+
+class Accepted(NamedTuple):
+    """What is done with a callback."""
+
+    message: bytes
+    """To store."""
+    reply: bytes
+    """To answer."""
+    waits: bool
+    """Whether the answer waits until the message is durable."""
 
 
 @dataclass
@@ -45,7 +60,7 @@ class Receiver:
     draining: bool = False
 
     def __post_init__(self) -> None:
-        self._path = self.settings.path.encode()
+        self.path = self.settings.path.encode()
         self._ids = Ids()
         self._lines = Sampled()
         self._probes = {
@@ -62,7 +77,7 @@ class Receiver:
             if probe is not None and request.method in {"GET", "HEAD"}:
                 response = probe(query)
             else:
-                response = await self._callback(request, command_in(path, self._path), query)
+                response = await self._callback(request, command_in(path, self.path), query)
         except Rejected as rejected:
             response = self._problem(request, rejected)
         if self.draining:
@@ -77,61 +92,60 @@ class Receiver:
             raise Rejected(405, "method", "a callback comes by POST")
         try:
             body = await body_of(request, self.settings.max_body, self.settings.body_timeout)
-            fields = fields_in(command, body)
+            accepted = self.accept(callback_in(request, command, query, body))
         except Rejected as rejected:
             if rejected.keep is not None:
-                await self._keep_unreadable(request, command, query, rejected)
+                callback = callback_in(request, command, query, rejected.keep)
+                await self._durable(self._keep_unreadable(callback, str(rejected)))
             raise
-        event = contract.event_type(command, fields)
-        stored = self.journal.append(
-            self._message(request, command, query, body, event, fields)
-        )
-        self.metrics.count(command)
-        if event is None or event.phase == "after":
-            await self._durable(stored)
+        if accepted.waits:
+            await self._durable(self.journal.store(accepted.message))
         else:
-            stored.add_done_callback(self._note_unstored)
-        self.metrics.reply_seconds.observe(perf_counter() - started)
-        return _json(contract.allow(event, fields))
+            self.journal.append(accepted.message, self.note_unstored)
+        self.metrics.replied(perf_counter() - started)
+        return _json(accepted.reply)
 
-    def _message(  # noqa: PLR0913, PLR0917
-        self,
-        request: web.BaseRequest,
-        command: str,
-        query: str,
-        body: bytes,
-        event: type[contract.Event] | None,
-        fields: dict[str, object],
-    ) -> bytes:
-        """Encode a readable callback for the journal."""
-        operation = operation_id(request)
-        key = (event.ordering_key(fields) if event else "") or operation or command
+    def accept(self, callback: Callback) -> Accepted:
+        """Read a callback and make of it what is stored and what is answered.
+
+        Raises:
+            Rejected: it cannot be read.
+
+        """
+        fields = fields_in(callback.command, callback.body)
+        event = contract.event_type(callback.command, fields)
+        operation = clean(callback.operation_id, LONGEST_ID)
+        key = (event.ordering_key(fields) if event else "") or operation or callback.command
         partition = contract.partition(key, self.settings.partitions)
-        return Message(
+        message = Message(
             id=self._ids.mint(),
-            routing_key=contract.routing_key(command, event, partition),
-            command=command,
+            routing_key=contract.routing_key(callback.command, event, partition),
+            command=callback.command,
             received_ms=time_ns() // 1_000_000,
-            body=body,
+            body=callback.body,
             operation_id=operation,
             ordering_key=key,
-            headers=further_headers(request, query),
-        ).encode()
+            headers=further_headers(callback),
+        )
+        self.metrics.count(callback.command)
+        return Accepted(
+            message.encode(),
+            contract.allow(event, fields),
+            waits=event is None or event.phase == "after",
+        )
 
-    async def _keep_unreadable(
-        self, request: web.BaseRequest, command: str, query: str, rejected: Rejected
-    ) -> None:
+    def _keep_unreadable(self, callback: Callback, reason: str) -> asyncio.Future[None]:
         """Store a body that nobody can read yet: OpenIM will not send it again."""
         message = Message(
             id=self._ids.mint(),
             routing_key=contract.MALFORMED,
-            command=command,
+            command=callback.command,
             received_ms=time_ns() // 1_000_000,
-            body=rejected.keep or b"",
-            operation_id=operation_id(request),
-            headers={**further_headers(request, query), "x-reason": str(rejected)},
+            body=callback.body,
+            operation_id=clean(callback.operation_id, LONGEST_ID),
+            headers={**further_headers(callback), "x-reason": reason},
         )
-        await self._durable(self.journal.append(message.encode()))
+        return self.journal.store(message.encode())
 
     async def _durable(self, stored: asyncio.Future[None]) -> None:
         """Wait until a callback is on disk."""
@@ -143,10 +157,10 @@ class Receiver:
         except TimeoutError as error:
             raise Rejected(503, "slow_disk", "the disk did not answer in time") from error
 
-    def _note_unstored(self, stored: asyncio.Future[None]) -> None:
+    def note_unstored(self, full: JournalFull | None) -> None:
         """Count a before callback that was answered and could not be stored as news."""
-        if not stored.cancelled() and (error := stored.exception()):
-            self._report(Rejected(503, "full", f"not stored: {error}"), "")
+        if full is not None:
+            self.report(Rejected(503, "full", f"not stored: {full}"), "")
 
     def _problem(
         self,
@@ -154,7 +168,7 @@ class Receiver:
         rejected: Rejected,
         error: BaseException | None = None,
     ) -> web.Response:
-        self._report(rejected, request.remote or "", error)
+        self.report(rejected, request.remote or "", error)
         response = problem(rejected.status, str(rejected))
         if rejected.status == HTTPStatus.METHOD_NOT_ALLOWED:
             response.headers["Allow"] = "POST"
@@ -162,9 +176,8 @@ class Receiver:
             response.force_close()
         return response
 
-    def _report(
-        self, rejected: Rejected, peer: str, error: BaseException | None = None
-    ) -> None:
+    def report(self, rejected: Rejected, peer: str, error: BaseException | None = None) -> None:
+        """Count a request that was answered with an error, and log a sample of them."""
         self.metrics.rejected.labels(rejected.reason).inc()
         more = self._lines.admit(rejected.reason)
         if more is not None:

@@ -6,6 +6,7 @@ Each function raises `Rejected` for what it cannot take; nothing of the request 
 import asyncio
 import hmac
 import re
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -37,6 +38,16 @@ class Rejected(Exception):
         self.status = status
         self.reason = reason
         self.keep = keep
+
+
+class Callback(NamedTuple):
+    """What a request says, as its sender chose it."""
+
+    command: str
+    body: bytes
+    query: str
+    operation_id: str
+    traceparent: str
 
 
 def command_in(path: str, prefix: bytes) -> str:
@@ -94,23 +105,24 @@ def fields_in(command: str, body: bytes) -> dict[str, object]:
     return fields
 
 
-def operation_id(request: web.BaseRequest) -> str:
-    """Give OpenIM's id of the operation that the callback is about."""
-    return _clean(request.headers.get("operationID", ""), LONGEST_ID)
+def callback_in(request: web.BaseRequest, command: str, query: str, body: bytes) -> Callback:
+    """Give what a request says."""
+    headers = request.headers
+    operation_id = headers.get("operationID", "")
+    return Callback(command, body, query, operation_id, headers.get("traceparent", ""))
 
 
-def further_headers(request: web.BaseRequest, query: str) -> dict[str, str]:
+def further_headers(callback: Callback) -> dict[str, str]:
     """Give what else of a request travels with its message, as AMQP headers."""
     headers = {}
-    if query:
-        headers["x-query"] = _clean(query, LONGEST_QUERY)
-    traceparent = request.headers.get("traceparent", "")
-    if _TRACEPARENT.fullmatch(traceparent):
-        headers["traceparent"] = traceparent
+    if callback.query:
+        headers["x-query"] = clean(callback.query, LONGEST_QUERY)
+    if callback.traceparent and _TRACEPARENT.fullmatch(callback.traceparent):
+        headers["traceparent"] = callback.traceparent
     return headers
 
 
-def _clean(text: str, longest: int) -> str:
+def clean(text: str, longest: int) -> str:
     """Keep what can stand in a header or a log line: printable, and not too long."""
     cut = text[:longest]
     return cut if cut.isascii() and cut.isprintable() else ascii(cut)[1:-1][:longest]

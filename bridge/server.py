@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from aiohttp import web
 
 from bridge import journal as journals
+from bridge.connection import Server
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal
 from bridge.metrics import Metrics
@@ -22,84 +20,17 @@ from bridge.waiting import stop_signal
 
 log = logging.getLogger(__name__)
 
-MAX_LINE = 64 * 1024
-"""Large, since OpenIM puts ids into the query that its clients may choose."""
-
-MAX_HEADER = 2**20 + 2**13
-"""Larger than all headers of a request to OpenIM (Go's `DefaultMaxHeaderBytes`): it passes
-its clients' operation ids on, and an overlong one must not get around the callbacks.
-"""
-
-MAX_HEADERS = 64
-
-LINGERING = 1.0
-"""Seconds that the rest of a refused body is read, so that the reply can be."""
-
 BACKLOG = 1024
 
 
-class _Connection(web.RequestHandler):
-    """aiohttp's connection, whose errors are JSON like every other answer."""
-
-    def __init__(self, receiver: Receiver, server: web.Server) -> None:
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=receiver.settings.keepalive_timeout,
-            access_log=None,  # type: ignore[arg-type]  # None turns it off, as documented
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_HEADER,
-            max_headers=MAX_HEADERS,
-            lingering_time=LINGERING,
-            auto_decompress=False,
-        )
-        self._receiver = receiver
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002  # it repeats the bad bytes
-    ) -> web.StreamResponse:
-        """Answer a request that aiohttp could not parse, or that we failed at."""
-        response = self._receiver.broken(request, status, exc)
-        response.force_close()
-        return response
-
-
-class _Server(web.Server):
-    """aiohttp's low-level server: no routing, no middleware, one handler."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        super().__init__(receiver.handle, request_factory=self._request)
-        self._receiver = receiver
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self._receiver, self)
-
-    def _request(self, *parts: Any) -> web.BaseRequest:  # noqa: ANN401  # as aiohttp calls it
-        message, payload, protocol, writer, task = parts
-        return web.BaseRequest(
-            message,
-            payload,
-            protocol,
-            writer,
-            task,
-            asyncio.get_running_loop(),
-            client_max_size=self._receiver.settings.max_body,
-        )
-
-
 @asynccontextmanager
-async def listening(receiver: Receiver) -> AsyncIterator[int]:
+async def listening(server: Server, receiver: Receiver) -> AsyncIterator[int]:
     """Take requests; give the port.
 
     At the end of the block nobody is let in any more, and who is in gets answers that ask
     for the connection to be closed. Closing it ourselves could cut off a callback that is
     on its way, and OpenIM would not send it again.
     """
-    server = _Server(receiver)
     settings = receiver.settings
     listener = await asyncio.get_running_loop().create_server(
         server, settings.host, settings.port, backlog=BACKLOG
@@ -127,6 +58,8 @@ class Running:
     port: int
     journal: Journal
     forwarder: Forwarder
+    receiver: Receiver
+    server: Server
 
 
 @asynccontextmanager
@@ -142,12 +75,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         metrics = Metrics(journal)
         forwarder = Forwarder(journal, settings, metrics)
         receiver = Receiver(settings, journal, forwarder.link, metrics)
+        server = Server(receiver)
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(job.run()) for job in (journal, forwarder)]
-                async with listening(receiver) as port:
+                async with listening(server, receiver) as port:
                     log.info("listening", extra={"port": port, "waiting": journal.depth})
-                    yield Running(port=port, journal=journal, forwarder=forwarder)
+                    yield Running(
+                        port=port,
+                        journal=journal,
+                        forwarder=forwarder,
+                        receiver=receiver,
+                        server=server,
+                    )
                     log.info("stopping", extra={"waiting": journal.depth})
                 await _flush(journal, forwarder, settings.grace_period)
                 for task in background:

@@ -36,7 +36,7 @@ async def running(folder: Path, quota: int = QUOTA) -> AsyncIterator[Journal]:
 
 
 async def store(journal: Journal, *payloads: bytes) -> None:
-    await asyncio.gather(*(journal.append(payload) for payload in payloads))
+    await asyncio.gather(*(journal.store(payload) for payload in payloads))
 
 
 async def payloads(journal: Journal, after: int = 0) -> list[bytes]:
@@ -106,7 +106,7 @@ async def test_nothing_counts_as_stored_before_its_sync(
 
     monkeypatch.setattr(os, "fdatasync", note)
     async with running(tmp_path) as journal:
-        stored = journal.append(b"x")
+        stored = journal.store(b"x")
         stored.add_done_callback(lambda _: order.append(synced))
         order: list[bool] = []
         await stored
@@ -204,10 +204,10 @@ async def test_a_failing_disk_ends_the_journal(
 
     with journals.opened(tmp_path, QUOTA) as journal:
         task = asyncio.ensure_future(journal.run())
-        await journal.append(b"before")
+        await journal.store(b"before")
         with monkeypatch.context() as patch:
             patch.setattr(os, "fdatasync", fail)
-            stored = journal.append(b"never answered")
+            stored = journal.store(b"never answered")
             with pytest.raises(OSError, match="Input/output error"):
                 await task
     assert not stored.done()
@@ -242,7 +242,7 @@ async def test_a_segment_of_another_version_is_refused(tmp_path: Path) -> None:
 
 async def test_what_waits_at_a_stop_is_stored(tmp_path: Path) -> None:
     with journals.opened(tmp_path, QUOTA) as journal:
-        journal.append(b"answered before it was stored")
+        journal.store(b"answered before it was stored")
     async with running(tmp_path) as journal:
         assert await payloads(journal) == [b"answered before it was stored"]
 

@@ -1,0 +1,280 @@
+"""A connection from OpenIM: plain callbacks are taken here, all else is aiohttp's.
+
+Almost every request is a whole, well-formed callback, alone on its connection. For such a
+one aiohttp's request, task and response cost more than all the rest, so it is read here and
+answered with one write. Anything that is not exactly that goes to aiohttp as it came, and
+so does all that follows on its connection: one of the two reads a stream, never both.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from bridge.contract import problem
+from bridge.journal import JournalFull
+from bridge.receiver import Receiver
+from bridge.request import Callback, Rejected, command_in
+
+MAX_LINE = 64 * 1024
+"""Large, since OpenIM puts ids into the query that its clients may choose."""
+
+MAX_HEADER = 2**20 + 2**13
+"""Larger than all headers of a request to OpenIM (Go's `DefaultMaxHeaderBytes`): it passes
+its clients' operation ids on, and an overlong one must not get around the callbacks.
+"""
+
+MAX_HEADERS = 64
+
+LINGERING = 1.0
+"""Seconds that the rest of a refused body is read, so that the reply can be."""
+
+_REQUEST_LINE = re.compile(rb"POST (/[!-~]*) HTTP/1\.1")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~]*?)[ \t]*")
+_LENGTH = re.compile(rb"[0-9]{1,8}")
+
+_LEFT_TO_AIOHTTP = frozenset(
+    (
+        b"transfer-encoding",
+        b"content-encoding",
+        b"expect",
+        b"upgrade",
+        b"connection",
+        b"trailer",
+    )
+)
+"""Headers that change how a request is read or answered."""
+
+
+class Plain(NamedTuple):
+    """The head of a plain callback."""
+
+    path: str
+    query: str
+    operation_id: str
+    traceparent: str
+    body_at: int
+    """Where the body starts."""
+    end: int
+    """Where it ends."""
+
+
+def plain(data: bytes) -> Plain | None:
+    """Read the head of a request if there is nothing unusual about it."""
+    at = data.find(b"\r\n\r\n")
+    first, *lines = data[: max(at, 0)].split(b"\r\n")
+    line = _REQUEST_LINE.fullmatch(first)
+    if line is None or len(lines) > MAX_HEADERS:
+        return None
+    headers: dict[bytes, bytes] = {}
+    for each in lines:
+        header = _HEADER.fullmatch(each)
+        if header is None:
+            return None
+        name = header[1].lower()
+        if name in headers or name in _LEFT_TO_AIOHTTP:
+            return None
+        headers[name] = header[2]
+    length = headers.get(b"content-length", b"")
+    if b"host" not in headers or not _LENGTH.fullmatch(length):
+        return None
+    path, _, query = line[1].decode("ascii").partition("?")
+    return Plain(
+        path,
+        query,
+        headers.get(b"operationid", b"").decode("ascii"),
+        headers.get(b"traceparent", b"").decode("ascii"),
+        at + 4,
+        at + 4 + int(length),
+    )
+
+
+def _response(status: bytes, body: bytes, *, close: bool = False) -> bytes:
+    connection = b"Connection: close\r\n" if close else b""
+    return (
+        b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
+        % (status, connection, len(body), body)
+    )
+
+
+class Connection(web.RequestHandler):
+    """One connection."""
+
+    def __init__(self, receiver: Receiver, server: web.Server) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=receiver.settings.keepalive_timeout,
+            access_log=None,  # type: ignore[arg-type]  # None turns it off, as documented
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_HEADER,
+            max_headers=MAX_HEADERS,
+            lingering_time=LINGERING,
+            auto_decompress=False,
+        )
+        self._receiver = receiver
+        self._plain = True
+        self._arrived = b""
+        self._wanted = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._answering = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived, or pass it on to aiohttp."""
+        if not self._plain:
+            super().data_received(data)
+            return
+        self._arrived += data
+        if self._answering:
+            # One at a time, in order; the next can wait in the socket.
+            if self.transport is not None:
+                self.transport.pause_reading()
+        elif len(self._arrived) >= self._wanted:
+            self._next()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget what has not wholly arrived."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _next(self) -> None:
+        """Take the callback that has arrived, if it has wholly and is a plain one."""
+        self._stop_timer()
+        request = plain(self._arrived)
+        settings = self._receiver.settings
+        if request is None or request.end - request.body_at > settings.max_body:
+            self._leave_to_aiohttp()
+        elif request.end > len(self._arrived):
+            self._wanted = request.end
+            self._set_timer(settings.body_timeout, self._leave_to_aiohttp)
+        elif not self._take(request):
+            self._leave_to_aiohttp()
+
+    def _take(self, request: Plain) -> bool:
+        """Take a callback; False if it has to be told what is wrong with it."""
+        receiver = self._receiver
+        started = perf_counter()
+        try:
+            callback = Callback(
+                command_in(request.path, receiver.path),
+                self._arrived[request.body_at : request.end],
+                request.query,
+                request.operation_id,
+                request.traceparent,
+            )
+            accepted = receiver.accept(callback)
+        except Exception:  # noqa: BLE001  # it happens again there, and is reported there
+            return False
+        self._arrived = self._arrived[request.end :]
+        self._wanted = 0
+        if not accepted.waits:
+            receiver.journal.append(accepted.message, receiver.note_unstored)
+            self._answer(b"200 OK", accepted.reply, started)
+            return True
+        self._answering = True
+        self._set_timer(receiver.settings.reply_timeout, partial(self._give_up, started))
+        receiver.journal.append(
+            accepted.message, lambda full: self._stored(full, accepted.reply, started)
+        )
+        return True
+
+    def _stored(self, full: JournalFull | None, reply: bytes, started: float) -> None:
+        if not self._answering:
+            return
+        if full is None:
+            self._answer(b"200 OK", reply, started)
+        else:
+            self._refuse(Rejected(503, "full", f"not stored: {full}"), started)
+
+    def _give_up(self, started: float) -> None:
+        """Answer without the disk, and hang up: what it says later is about this callback."""
+        rejected = Rejected(503, "slow_disk", "the disk did not answer in time")
+        self._refuse(rejected, started, close=True)
+
+    def _refuse(self, rejected: Rejected, started: float, *, close: bool = False) -> None:
+        self._receiver.report(rejected, self._peer())
+        reply = problem(4000 + rejected.status, str(rejected))
+        self._answer(b"503 Service Unavailable", reply, started, close=close)
+
+    def _answer(
+        self, status: bytes, reply: bytes, started: float, *, close: bool = False
+    ) -> None:
+        self._answering = False
+        self._stop_timer()
+        transport = self.transport
+        if transport is None:
+            return
+        close = close or self._receiver.draining
+        transport.write(_response(status, reply, close=close))
+        self._receiver.metrics.replied(perf_counter() - started)
+        if close:
+            transport.close()
+            return
+        # aiohttp closes what has been idle for too long, and sees none of our requests.
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._arrived:
+            transport.resume_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take what came while an answer was under way."""
+        if self.transport is not None and self._plain and not self._answering:
+            self._next()
+
+    def _leave_to_aiohttp(self) -> None:
+        self._stop_timer()
+        self._plain = False
+        arrived, self._arrived = self._arrived, b""
+        super().data_received(arrived)
+
+    def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timer = self._loop.call_later(seconds, call)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _peer(self) -> str:
+        name = self.transport.get_extra_info("peername") if self.transport else None
+        return str(name[0]) if name else ""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it repeats the bad bytes
+    ) -> web.StreamResponse:
+        """Answer a request that aiohttp could not parse, or that we failed at."""
+        response = self._receiver.broken(request, status, exc)
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """aiohttp's low-level server: no routing, no middleware, one handler."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        super().__init__(receiver.handle, request_factory=self._request)
+        self._receiver = receiver
+
+    def __call__(self) -> web.RequestHandler:
+        """Give the protocol of a new connection."""
+        return Connection(self._receiver, self)
+
+    def _request(self, *parts: Any) -> web.BaseRequest:  # noqa: ANN401  # as aiohttp calls it
+        message, payload, protocol, writer, task = parts
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=self._receiver.settings.max_body,
+        )
