@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from bridge.contract import problem
-from bridge.journal import JournalFull
-from bridge.receiver import Receiver
+from bridge.receiver import Receiver, too_slow
 from bridge.request import Callback, Rejected, command_in
 
 MAX_LINE = 64 * 1024
@@ -172,28 +171,25 @@ class Connection(web.RequestHandler):
         self._arrived = self._arrived[request.end :]
         self._wanted = 0
         if not accepted.waits:
-            receiver.journal.append(accepted.message, receiver.note_unstored)
+            receiver.keep(accepted.message, receiver.note_lost)
             self._answer(b"200 OK", accepted.reply, started)
             return True
         self._answering = True
         self._set_timer(receiver.settings.reply_timeout, partial(self._give_up, started))
-        receiver.journal.append(
-            accepted.message, lambda full: self._stored(full, accepted.reply, started)
-        )
+        receiver.keep(accepted.message, partial(self._kept, accepted.reply, started))
         return True
 
-    def _stored(self, full: JournalFull | None, reply: bytes, started: float) -> None:
+    def _kept(self, reply: bytes, started: float, lost: Rejected | None) -> None:
         if not self._answering:
             return
-        if full is None:
+        if lost is None:
             self._answer(b"200 OK", reply, started)
         else:
-            self._refuse(Rejected(503, "full", f"not stored: {full}"), started)
+            self._refuse(lost, started)
 
     def _give_up(self, started: float) -> None:
         """Answer without the disk, and hang up: what it says later is about this callback."""
-        rejected = Rejected(503, "slow_disk", "the disk did not answer in time")
-        self._refuse(rejected, started, close=True)
+        self._refuse(too_slow(), started, close=True)
 
     def _refuse(self, rejected: Rejected, started: float, *, close: bool = False) -> None:
         self._receiver.report(rejected, self._peer())

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from bridge.broker import Broker, BrokerError, connect
 from bridge.journal import Journal
@@ -42,6 +43,10 @@ class Link:
     """Why not, if not."""
 
 
+Confirmed: TypeAlias = Callable[[bool], None]
+"""Told whether RabbitMQ has a message."""
+
+
 class Window:
     """The messages published on one connection and not yet confirmed.
 
@@ -53,6 +58,8 @@ class Window:
         self._metrics = metrics
         self._most = most
         self._open: dict[int, int] = {}
+        self._direct: dict[int, Confirmed] = {}
+        self._directs = 0
         self._bytes = 0
         self.last = journal.confirmed
         self.refused: list[Numbered] = []
@@ -79,14 +86,28 @@ class Window:
         """Take the outcome of `messages`, as the publisher reports it."""
         self.progress = asyncio.get_running_loop().time()
         self._metrics.outcomes[outcome].inc(len(messages))
+        journalled = [each for each in messages if each[0] > 0]
         if outcome is Outcome.CONFIRMED:
-            for number, message in messages:
+            for number, message in journalled:
                 del self._open[number]
                 self._bytes -= len(message)
             self._journal.confirm(next(iter(self._open)) - 1 if self._open else self.last)
         else:
-            self.refused += messages
+            self.refused += journalled
+        for number in self._direct.keys() & {number for number, _ in messages}:
+            self._direct.pop(number)(outcome is Outcome.CONFIRMED)
         self.changed.set()
+
+    def add_direct(self, confirmed: Confirmed) -> int:
+        """Give a number, below 0, for a message that is not in the journal."""
+        self._directs += 1
+        self._direct[-self._directs] = confirmed
+        return -self._directs
+
+    def give_up(self) -> None:
+        """Say of what is not in the journal that it was not confirmed."""
+        while self._direct:
+            self._direct.popitem()[1](False)  # noqa: FBT003  # the answer to its name
 
 
 @dataclass
@@ -97,6 +118,7 @@ class Forwarder:
     settings: Settings
     metrics: Metrics
     link: Link = field(default_factory=Link)
+    _now: tuple[Broker, Window, Publisher] | None = None
 
     async def run(self) -> None:
         """Connect, publish until the connection breaks, wait, connect again; for ever."""
@@ -120,12 +142,28 @@ class Forwarder:
         window = Window(self.journal, self.metrics, self.settings.window)
         publisher = await broker.publisher(RECEIVED, window.settle)
         self._note_here()
-        await first_of(
-            broker.until_lost(),
-            self._watch(broker, window),
-            self._retry(window, publisher),
-            self._publish(broker, window, publisher),
-        )
+        self._now = broker, window, publisher
+        try:
+            await first_of(
+                broker.until_lost(),
+                self._watch(broker, window),
+                self._retry(window, publisher),
+                self._publish(broker, window, publisher),
+            )
+        finally:
+            self._now = None
+            window.give_up()
+
+    def publish(self, message: bytes, confirmed: Confirmed) -> None:
+        """Publish what the journal has no room for, before all that it holds.
+
+        `confirmed` is told False at once if RabbitMQ is away or blocked.
+        """
+        if self._now is None or not self._now[0].unblocked.is_set():
+            confirmed(False)  # noqa: FBT003  # the answer to its name
+            return
+        _, window, publisher = self._now
+        publisher.send([(window.add_direct(confirmed), message)])
 
     async def _publish(self, broker: Broker, window: Window, publisher: Publisher) -> None:
         while True:
@@ -162,7 +200,6 @@ class Forwarder:
 
     def _note_here(self) -> None:
         self.link.connected, self.link.reason = True, ""
-        self.metrics.connected.set(1)
         log.info("broker connected", extra={"waiting": self.journal.depth})
 
     def _note_away(self, reason: str) -> None:
@@ -172,7 +209,6 @@ class Forwarder:
             )
         self.link.connected, self.link.reason = False, reason
         self.link.blocked = False
-        self.metrics.connected.set(0)
 
     def _note_blocked(self, *, blocked: bool) -> None:
         self.link.blocked = blocked

@@ -9,12 +9,9 @@ slow disk delays whoever waits for it and nobody else.
 """
 
 import asyncio
-import fcntl
 import logging
-import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,7 +29,7 @@ from bridge.segments import (
     record_size,
 )
 
-__all__ = ["Journal", "JournalBroken", "JournalFull", "Record", "opened"]
+__all__ = ["Journal", "JournalBroken", "JournalFull", "Record"]
 
 log = logging.getLogger(__name__)
 
@@ -345,43 +342,6 @@ class Journal:
         if self._segment is not None:
             self._segment.close()
         self._mark.close()
-
-
-@contextmanager
-def opened(folder: Path, quota: int) -> Iterator[Journal]:
-    """Open the journal in `folder`, creating it if need be, and close it afterwards.
-
-    Raises:
-        JournalBroken: the folder cannot be used, or another process uses it.
-
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise JournalBroken(
-            f"no journal can be kept in {folder}: {error.strerror};"
-            " name a folder that this user may write to"
-        ) from error
-    try:
-        _lock(lock, folder)
-        journal = Journal(folder, quota)
-        try:
-            yield journal
-        finally:
-            journal.close()
-    finally:
-        os.close(lock)
-
-
-def _lock(lock: int, folder: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise JournalBroken(
-            f"the journal in {folder} is in use by another process;"
-            " give each receiver a folder of its own"
-        ) from error
 
 
 def _resolve(future: asyncio.Future[None], full: JournalFull | None) -> None:

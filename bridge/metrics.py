@@ -56,9 +56,9 @@ class Metrics(Collector):
             registry=self._registry,
         )
         self.outcomes = {outcome: messages.labels(outcome.value) for outcome in Outcome}
-        self.connected = Gauge(
-            "openim_bridge_broker_connected",
-            "1 while connected to RabbitMQ",
+        self.unjournalled = Counter(
+            "openim_bridge_unjournalled_total",
+            "Callbacks answered after RabbitMQ's confirm, as the journal had no room",
             registry=self._registry,
         )
         self._gauge("journal_depth", "Callbacks not yet confirmed", lambda: journal.depth)
@@ -67,6 +67,10 @@ class Metrics(Collector):
     def _gauge(self, name: str, sentence: str, value: Callable[[], float]) -> None:
         gauge = Gauge(f"openim_bridge_{name}", sentence, registry=self._registry)
         gauge.set_function(value)
+
+    def watch(self, connected: Callable[[], bool]) -> None:
+        """Show whether the broker is there."""
+        self._gauge("broker_connected", "1 while connected to RabbitMQ", connected)
 
     def count(self, command: str) -> None:
         """Count a callback."""

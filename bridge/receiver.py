@@ -8,16 +8,18 @@ problem lets the operation go on (`actionCode` 1); and what cannot be read is ke
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter, time_ns
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import orjson
 from aiohttp import web
 
 from bridge import contract
-from bridge.forwarder import Link
+from bridge.forwarder import Forwarder
 from bridge.journal import Journal, JournalFull
 from bridge.logs import Sampled
 from bridge.message import Ids, Message
@@ -49,13 +51,17 @@ class Accepted(NamedTuple):
     """Whether the answer waits until the message is durable."""
 
 
+Kept: TypeAlias = Callable[[Rejected | None], None]
+"""Called when a message is on disk or in RabbitMQ, or with why it is in neither."""
+
+
 @dataclass
 class Receiver:
     """Answers requests."""
 
     settings: Settings
     journal: Journal
-    link: Link
+    forwarder: Forwarder
     metrics: Metrics
     draining: bool = False
 
@@ -96,12 +102,12 @@ class Receiver:
         except Rejected as rejected:
             if rejected.keep is not None:
                 callback = callback_in(request, command, query, rejected.keep)
-                await self._durable(self._keep_unreadable(callback, str(rejected)))
+                await self._kept(self._unreadable(callback, str(rejected)))
             raise
         if accepted.waits:
-            await self._durable(self.journal.store(accepted.message))
+            await self._kept(accepted.message)
         else:
-            self.journal.append(accepted.message, self.note_unstored)
+            self.keep(accepted.message, self.note_lost)
         self.metrics.replied(perf_counter() - started)
         return _json(accepted.reply)
 
@@ -134,8 +140,8 @@ class Receiver:
             waits=event is None or event.phase == "after",
         )
 
-    def _keep_unreadable(self, callback: Callback, reason: str) -> asyncio.Future[None]:
-        """Store a body that nobody can read yet: OpenIM will not send it again."""
+    def _unreadable(self, callback: Callback, reason: str) -> bytes:
+        """Encode a body that nobody can read yet: OpenIM will not send it again."""
         message = Message(
             id=self._ids.mint(),
             routing_key=contract.MALFORMED,
@@ -145,22 +151,41 @@ class Receiver:
             operation_id=clean(callback.operation_id, LONGEST_ID),
             headers={**further_headers(callback), "x-reason": reason},
         )
-        return self.journal.store(message.encode())
+        return message.encode()
 
-    async def _durable(self, stored: asyncio.Future[None]) -> None:
-        """Wait until a callback is on disk."""
+    def keep(self, message: bytes, done: Kept) -> None:
+        """Store `message`, or have RabbitMQ confirm it if there is no room; call `done`."""
+        self.journal.append(message, partial(self._stored, message, done))
+
+    def _stored(self, message: bytes, done: Kept, full: JournalFull | None) -> None:
+        if full is None:
+            done(None)
+        else:
+            self.forwarder.publish(message, partial(self._published, done, full))
+
+    def _published(self, done: Kept, full: JournalFull, confirmed: bool) -> None:  # noqa: FBT001
+        if confirmed:
+            self.metrics.unjournalled.inc()
+            done(None)
+        else:
+            done(Rejected(503, "full", f"not stored: {full}"))
+
+    async def _kept(self, message: bytes) -> None:
+        """Wait until a message is on disk or in RabbitMQ."""
+        kept: asyncio.Future[Rejected | None] = asyncio.get_running_loop().create_future()
+        self.keep(message, lambda lost: None if kept.done() else kept.set_result(lost))
         try:
             async with asyncio.timeout(self.settings.reply_timeout):
-                await stored
-        except JournalFull as error:
-            raise Rejected(503, "full", f"not stored: {error}") from error
+                lost = await kept
         except TimeoutError as error:
-            raise Rejected(503, "slow_disk", "the disk did not answer in time") from error
+            raise too_slow() from error
+        if lost is not None:
+            raise lost
 
-    def note_unstored(self, full: JournalFull | None) -> None:
-        """Count a before callback that was answered and could not be stored as news."""
-        if full is not None:
-            self.report(Rejected(503, "full", f"not stored: {full}"), "")
+    def note_lost(self, lost: Rejected | None) -> None:
+        """Report a before callback that was answered and could not be kept as news."""
+        if lost is not None:
+            self.report(lost, "")
 
     def _problem(
         self,
@@ -213,9 +238,9 @@ class Receiver:
                 "quota": self.settings.journal_quota,
             },
             "broker": {
-                "connected": self.link.connected,
-                "blocked": self.link.blocked,
-                "reason": self.link.reason,
+                "connected": self.forwarder.link.connected,
+                "blocked": self.forwarder.link.blocked,
+                "reason": self.forwarder.link.reason,
             },
             "draining": self.draining,
         }
@@ -227,6 +252,11 @@ class Receiver:
             body=self.metrics.render(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+
+def too_slow() -> Rejected:
+    """Say that neither disk nor RabbitMQ answered in time."""
+    return Rejected(503, "slow_disk", "the disk did not answer in time")
 
 
 def problem(status: int, message: str) -> web.Response:

@@ -1,15 +1,15 @@
 """The receiver's process: HTTP server, journal and forwarder, started and stopped together."""
 
 import asyncio
-import contextlib
 import logging
 import resource
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge import journal as journals
+from bridge import slots
+from bridge.adoption import adopt
 from bridge.connection import Server
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal
@@ -71,14 +71,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         OSError: the port cannot be listened on; or, cancelling the block, the disk failed.
 
     """
-    with journals.opened(Path(settings.journal_path), settings.journal_quota) as journal:
+    with slots.taken(Path(settings.journal_path), settings.journal_quota) as journal:
         metrics = Metrics(journal)
         forwarder = Forwarder(journal, settings, metrics)
-        receiver = Receiver(settings, journal, forwarder.link, metrics)
+        metrics.watch(lambda: forwarder.link.connected)
+        receiver = Receiver(settings, journal, forwarder, metrics)
         server = Server(receiver)
         try:
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(job.run()) for job in (journal, forwarder)]
+                background = [
+                    tasks.create_task(journal.run()),
+                    tasks.create_task(forwarder.run()),
+                    tasks.create_task(adopt(settings, metrics)),
+                ]
                 async with listening(server, receiver) as port:
                     log.info("listening", extra={"port": port, "waiting": journal.depth})
                     yield Running(
@@ -109,7 +114,7 @@ def _open_many_files() -> None:
     """Take all the files that the system allows: each of OpenIM's processes has 100 sockets."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # macOS says that there is no limit, and has one.
-    with contextlib.suppress(ValueError):
+    with suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 

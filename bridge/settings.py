@@ -82,7 +82,8 @@ class Receiver(Process, frozen=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            description="Folder of the journal, on a local disk; each receiver has its own.",
+            description="Folder of the journal, on a local disk. Receivers may share it: each"
+            " takes a slot in it, and publishes what others left behind.",
         ),
     ] = "journal"
     journal_quota: Annotated[

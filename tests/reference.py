@@ -12,10 +12,10 @@ import click
 from bridge import cli as bridge_cli
 from bridge.contract import EVENTS, Event, ordering
 from bridge.contract.ordering import Rule
-from bridge.journal import opened
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
 from bridge.settings import Receiver, Settings
+from bridge.slots import opened
 from bridge.topology import BRIDGE, Arguments, subscription
 from consumers import cli as consumers_cli
 from consumers.settings import Worker
@@ -195,6 +195,7 @@ def _arguments(arguments: Arguments) -> str:
 async def _rendered() -> str:
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), 2**26) as journal:
         counted = Metrics(journal)
+        counted.watch(lambda: True)
         counted.rejected.labels("size")
         return counted.render().decode()
 

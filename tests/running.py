@@ -42,6 +42,10 @@ class Bridge:
     openim: openim.Process
     running: server.Running
 
+    async def connected(self) -> None:
+        """Wait until RabbitMQ is there."""
+        await until(lambda: self.running.forwarder.link.connected)
+
     async def drained(self) -> None:
         """Wait until RabbitMQ has everything."""
         await until(lambda: self.running.journal.depth == 0)

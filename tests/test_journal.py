@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge import journal as journals
-from bridge import segments
+from bridge import segments, slots
 from bridge.journal import Journal, JournalBroken, JournalFull
 
 QUOTA = 2**30
@@ -28,7 +28,7 @@ def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def running(folder: Path, quota: int = QUOTA) -> AsyncIterator[Journal]:
     """Open a journal and run it during the block."""
-    with journals.opened(folder, quota) as journal:
+    with slots.opened(folder, quota) as journal:
         task = asyncio.create_task(journal.run())
         yield journal
         task.cancel()
@@ -202,7 +202,7 @@ async def test_a_failing_disk_ends_the_journal(
     def fail(_file: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with journals.opened(tmp_path, QUOTA) as journal:
+    with slots.opened(tmp_path, QUOTA) as journal:
         task = asyncio.ensure_future(journal.run())
         await journal.store(b"before")
         with monkeypatch.context() as patch:
@@ -213,20 +213,11 @@ async def test_a_failing_disk_ends_the_journal(
     assert not stored.done()
 
 
-async def test_a_journal_in_use_cannot_be_opened_again(tmp_path: Path) -> None:
-    with (
-        journals.opened(tmp_path, QUOTA),
-        pytest.raises(JournalBroken, match="in use by another process"),
-        journals.opened(tmp_path, QUOTA),
-    ):
-        pass
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(JournalBroken, match="no journal can be kept in"),
-        journals.opened(tmp_path / "file" / "journal", QUOTA),
+        slots.opened(tmp_path / "file" / "journal", QUOTA),
     ):
         pass
 
@@ -235,13 +226,13 @@ async def test_a_segment_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / f"{1:020}").write_bytes(b"OIMJRNL9" + bytes(100))
     with (
         pytest.raises(JournalBroken, match="not a journal segment of this version"),
-        journals.opened(tmp_path, QUOTA),
+        slots.opened(tmp_path, QUOTA),
     ):
         pass
 
 
 async def test_what_waits_at_a_stop_is_stored(tmp_path: Path) -> None:
-    with journals.opened(tmp_path, QUOTA) as journal:
+    with slots.opened(tmp_path, QUOTA) as journal:
         journal.store(b"answered before it was stored")
     async with running(tmp_path) as journal:
         assert await payloads(journal) == [b"answered before it was stored"]

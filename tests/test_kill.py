@@ -126,10 +126,30 @@ async def test_a_stop_is_clean_and_quick(tmp_path: Path) -> None:
     assert '"message":"stopped"' in process.log
 
 
-async def test_a_journal_in_use_is_a_plain_sentence(tmp_path: Path) -> None:
-    async with receiver(tmp_path, NOWHERE) as first:
-        await first.url()
-        async with receiver(tmp_path, NOWHERE) as second:
-            assert await second.end() == 3
-    assert "error: the journal in" in second.log
-    assert "Traceback" not in second.log
+async def test_a_journal_that_cannot_be_kept_is_a_plain_sentence(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("in the way")
+    async with receiver(tmp_path, NOWHERE) as process:
+        assert await process.end() == 3
+    assert "error: no journal can be kept in" in process.log
+    assert "Traceback" not in process.log
+
+
+async def test_what_a_dead_process_left_is_published_by_another(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    async with receiver(tmp_path, NOWHERE) as first, receiver(tmp_path, NOWHERE) as second:
+        for process in (first, second):
+            async with openim.process(await process.url()) as sender:
+                for number in range(10):
+                    await sender.post(COMMAND, body(number + 100 * (process is first)))
+        first.process.kill()
+        second.process.kill()
+        await first.end()
+        await second.end()
+    async with everything(amqp_url) as seen, receiver(tmp_path, amqp_url) as third:
+        await until(lambda: len({message.body for message in seen.messages}) == 20)
+        await until(lambda: not any((tmp_path / "journal" / "1").glob("0*")))
+    assert {message.body for message in seen.messages} == {
+        body(number + base) for number in range(10) for base in (0, 100)
+    }
+    assert '"message":"journal adopted"' in third.log
