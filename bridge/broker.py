@@ -87,6 +87,11 @@ class Broker:
         """Cleared while RabbitMQ is short of memory or disk and takes no publishes."""
         return self._line.unblocked
 
+    @property
+    def lost_over_a_message(self) -> bool:
+        """Whether RabbitMQ closed the connection because of what it was sent."""
+        return self._line.over_a_message
+
     async def until_lost(self) -> NoReturn:
         """Wait until the connection is of no more use.
 

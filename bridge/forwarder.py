@@ -29,6 +29,9 @@ RabbitMQ, a sync. A lone callback waits for nobody; replies get the CPU that thi
 REFUSED_PAUSE = 1.0
 """Seconds before a message that a full queue refused is published again."""
 
+STRIKES = 3
+"""Connections that one message may cost before it is set aside."""
+
 WINDOW_BYTES = 8 * 2**20
 """Bytes published and not yet confirmed, at most, whatever `window` allows."""
 
@@ -119,6 +122,9 @@ class Forwarder:
     metrics: Metrics
     link: Link = field(default_factory=Link)
     _now: tuple[Broker, Window, Publisher] | None = None
+    _careful_until: int = 0
+    _suspect: int = 0
+    _strikes: int = 0
 
     async def run(self) -> None:
         """Connect, publish until the connection breaks, wait, connect again; for ever."""
@@ -153,6 +159,28 @@ class Forwarder:
         finally:
             self._now = None
             window.give_up()
+            if broker.lost_over_a_message and window:
+                self._blame(window)
+
+    def _blame(self, window: Window) -> None:
+        """Note which messages may have cost the connection: one of them is poison.
+
+        They are published one at a time from here on, until it is found.
+        """
+        self._careful_until = window.last
+        alone = window.last if len(window) == 1 else 0
+        self._strikes = self._strikes + 1 if alone and alone == self._suspect else bool(alone)
+        self._suspect = alone
+
+    async def _set_aside(self, window: Window) -> None:
+        """Keep a message that RabbitMQ will not have out of the way of the others."""
+        (record,) = await self.journal.read(self._suspect - 1, 1)
+        path = self.journal.set_aside(record)
+        self.journal.confirm(record.number)
+        window.last = record.number
+        self._suspect = self._strikes = 0
+        self.metrics.set_aside.inc()
+        log.error("message set aside", extra={"file": str(path), "bytes": len(record.payload)})
 
     def publish(self, message: bytes, confirmed: Confirmed) -> None:
         """Publish what the journal has no room for, before all that it holds.
@@ -168,10 +196,13 @@ class Forwarder:
     async def _publish(self, broker: Broker, window: Window, publisher: Publisher) -> None:
         while True:
             await broker.unblocked.wait()
-            while window.room <= 0:
+            if self._strikes >= STRIKES:
+                await self._set_aside(window)
+            careful = window.last < self._careful_until
+            while window.room <= 0 or (careful and window):
                 window.changed.clear()
                 await window.changed.wait()
-            records = await self.journal.read(window.last, window.room)
+            records = await self.journal.read(window.last, 1 if careful else window.room)
             window.add(records)
             publisher.send(records)
             await asyncio.sleep(PACE)

@@ -152,6 +152,13 @@ class Journal:
             self._marking = self._loop.call_later(MARK_DELAY, self._store_mark)
         self._confirmed = number
 
+    def set_aside(self, record: Record) -> Path:
+        """Keep a record that nobody can publish in a file of its own; give its path."""
+        path = self._folder / "set-aside" / f"{record.number:020}"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(record.payload)
+        return path
+
     async def read(self, after: int, most: int) -> list[Record]:
         """Give the durable records after number `after`, when there are any.
 

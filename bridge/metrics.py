@@ -61,6 +61,11 @@ class Metrics(Collector):
             "Callbacks answered after RabbitMQ's confirm, as the journal had no room",
             registry=self._registry,
         )
+        self.set_aside = Counter(
+            "openim_bridge_set_aside_total",
+            "Messages that RabbitMQ would not have, kept in the journal's folder",
+            registry=self._registry,
+        )
         self._gauge("journal_depth", "Callbacks not yet confirmed", lambda: journal.depth)
         self._gauge("journal_bytes", "Bytes of the journal on disk", lambda: journal.size)
 

@@ -21,6 +21,8 @@ _FRAME_OVERHEAD = 8
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _CONNECTION_BLOCKED, _CONNECTION_UNBLOCKED = (10, 60), (10, 61)
 _CLOSES = {(10, 50): "connection", (20, 40): "channel"}
+_OVER_A_MESSAGE = frozenset({406, 501, 502, 505, 541})
+"""Reply codes with which RabbitMQ closes over what it was sent: too large, no frame."""
 _BASIC_PUBLISH, _BASIC_RETURN, _BASIC_ACK, _BASIC_NACK = (60, 40), (60, 50), (60, 80), (60, 120)
 _HEARTBEAT = _FRAME.pack(8, 0, 0) + _FRAME_END
 _METHOD_ID = struct.Struct(">HH")
@@ -59,6 +61,7 @@ class Line(asyncio.StreamReader):
         super().__init__()
         self.transport: asyncio.Transport | None = None
         self.publisher: Publisher | None = None
+        self.over_a_message = False
         self.unblocked = asyncio.Event()
         self.unblocked.set()
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -96,6 +99,7 @@ class Line(asyncio.StreamReader):
         if method in _CLOSES and channel in {0, PUBLISHING_CHANNEL}:
             code = int.from_bytes(buffer[at + 4 : at + 6], "big")
             text = buffer[at + 7 : at + 7 + buffer[at + 6]].decode(errors="replace")
+            self.over_a_message = code in _OVER_A_MESSAGE
             self.lose(f"RabbitMQ closed the {_CLOSES[method]}: {code} {text}")
         elif method == _CONNECTION_BLOCKED:
             self.unblocked.clear()

@@ -8,8 +8,9 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from bridge import openim
+from bridge import forwarder, openim
 from bridge.contract import COMMANDS, Allowed, partition, routing_key
+from bridge.message import Message
 from bridge.topology import CALLBACKS, UNROUTED
 from tests.brokers import OwnBroker
 from tests.line import line_to
@@ -221,3 +222,25 @@ async def test_the_receiver_answers_without_any_broker(tmp_path: Path) -> None:
         await post(running, range(3))
         assert running.running.journal.depth == 3
         assert "no RabbitMQ at 127.0.0.1:1" in running.running.forwarder.link.reason
+
+
+async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
+    amqp_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder, "FIRST_PAUSE", 0.02)
+    broken = Message(
+        id="poison", routing_key="x", command="x", received_ms=0, body=b"", headers={"h": "v"}
+    ).encode()
+    # A field table that is shorter than it says: RabbitMQ answers 501 or 502.
+    poison = broken.replace(b"\x01hS\x00\x00\x00\x01v", b"\x01hS\x00\x00\x00\x09v")
+    assert poison != broken
+    async with everything(amqp_url) as seen, bridge(tmp_path, amqp_url) as running:
+        await running.connected()
+        await post(running, range(10))
+        await running.running.journal.store(poison)
+        await post(running, range(10, 20))
+        await running.drained()
+        await until(lambda: len(once(numbers(seen.messages))) == 20)
+        (kept,) = (tmp_path / "journal" / "0" / "set-aside").iterdir()
+        assert kept.read_bytes() == poison
+    assert once(numbers(seen.messages)) == list(range(20))
