@@ -120,17 +120,20 @@ class Handlers:
         The function takes the event, and the context if it has a second parameter.
 
         Raises:
-            BadHandlers: another function of this subscription has one of these events.
+            BadHandlers: it is no class of events, the function cannot be called so, or another
+                function of this subscription has one of these events.
 
         """
+        events = [event for event in EVENTS if kind in event.__mro__]
+        if not events:
+            raise BadHandlers(f"{kind!r} is no event; take a class such as AfterAddFriend")
 
         def register(
             function: Handle[EventT] | HandleWithContext[EventT],
         ) -> Handle[EventT] | HandleWithContext[EventT]:
             handler = _handler(function)
-            for event in EVENTS:
-                if issubclass(event, kind):
-                    self._add(event, handler)
+            for event in events:
+                self._add(event, handler)
             return function
 
         return register
@@ -157,12 +160,22 @@ def _handler(function: Callable[..., Awaitable[None]]) -> Handler:
     name = getattr(function, "__name__", repr(function))
     if not inspect.iscoroutinefunction(function):
         raise BadHandlers(f"{name} must be an async function")
-    wants_context = len(inspect.signature(function).parameters) > 1
+    wants_context = _takes(function, 2)
+    if not (wants_context or _takes(function, 1)):
+        raise BadHandlers(f"{name} must take an event, or an event and a context")
 
     async def without_context(event: Event, _context: Context) -> None:
         await function(event)
 
     return Handler(name=name, call=function if wants_context else without_context)
+
+
+def _takes(function: Callable[..., object], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def load(modules: Iterable[str]) -> list[Handlers]:
@@ -183,9 +196,14 @@ def load(modules: Iterable[str]) -> list[Handlers]:
 def _in_module(name: str) -> list[Handlers]:
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise BadHandlers(f"the handler module {name} cannot be imported: {error}") from error
-    handlers = [value for value in vars(module).values() if isinstance(value, Handlers)]
-    if not handlers:
+    found = [value for value in vars(module).values() if isinstance(value, Handlers)]
+    if not found:
         raise BadHandlers(f"the handler module {name} has no Handlers in it")
-    return handlers
+    for handlers in found:
+        if not handlers.patterns:
+            raise BadHandlers(
+                f"no function of {name} handles anything for {handlers.subscription}"
+            )
+    return found

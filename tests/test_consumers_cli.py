@@ -28,6 +28,7 @@ def names_in(folder: Path) -> list[str]:
     [
         ("nosuch", "the handler module nosuch cannot be imported: No module named 'nosuch'"),
         ("json", "the handler module json has no Handlers in it"),
+        ("broken", "the handler module broken cannot be imported: '(' was never closed"),
         ("", "CONSUMERS_HANDLERS='' is not allowed: names of modules such as"),
         ("a b", "CONSUMERS_HANDLERS='a b' is not allowed: names of modules such as"),
     ],
@@ -35,6 +36,7 @@ def names_in(folder: Path) -> list[str]:
 async def test_work_says_what_is_wrong_with_its_handlers(
     tmp_path: Path, flag: str, sentence: str
 ) -> None:
+    (tmp_path / "broken.py").write_text("handlers = Handlers(\n")
     command = await ran(CONSUMERS, "work", "--handlers", flag, folder=tmp_path)
     assert (command.process.returncode, command.out) == (3, "")
     assert sentence in command.err
@@ -64,7 +66,7 @@ async def test_bad_settings_are_said_at_once_and_secrets_are_not(
 
 async def test_a_worker_runs_handlers_from_where_it_is_called(tmp_path: Path) -> None:
     (tmp_path / "my_handlers.py").write_text(
-        "from consumers.registry import Handlers\nhandlers = Handlers('mine')\n"
+        "from consumers.handlers.friend_verification import handlers\n"
     )
     async with started(
         *(CONSUMERS, "work", "--handlers", "my_handlers"),

@@ -15,7 +15,7 @@ from bridge.contract import (
     AfterSendSingleMsg,
     Event,
 )
-from consumers.registry import BadHandlers, Context, Handlers, load
+from consumers.registry import BadHandlers, Context, Handle, Handlers, load
 
 
 def test_a_handler_takes_its_event_and_no_other() -> None:
@@ -72,6 +72,38 @@ def test_a_handler_must_be_async() -> None:
         Handlers("sync").on(AfterAddFriend)(blocking)  # type: ignore[arg-type]
 
 
+async def takes_nothing() -> None: ...
+
+
+async def takes_three(_event: Event, _context: Context, _third: object) -> None: ...
+
+
+@pytest.mark.parametrize("function", [takes_nothing, takes_three])
+def test_a_handler_must_take_what_it_is_given(function: Handle[Event]) -> None:
+    with pytest.raises(BadHandlers, match="must take an event, or an event and a context"):
+        Handlers("parameters").on(Event)(function)
+
+
+async def test_a_parameter_by_name_is_the_functions_own() -> None:
+    seen: list[bool] = []
+    handlers = Handlers("parameters")
+
+    @handlers.on(AfterAddFriend)
+    async def note(_event: AfterAddFriend, *, again: bool = False) -> None:
+        seen.append(again)
+
+    handler = handlers.of(AfterAddFriend)
+    assert handler is not None
+    await handler.call(None, None)  # type: ignore[arg-type]
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("kind", ["AfterAddFriend", int, None])
+def test_only_events_are_handled(kind: type[Event]) -> None:
+    with pytest.raises(BadHandlers, match="is no event; take a class such as AfterAddFriend"):
+        Handlers("kinds").on(kind)
+
+
 @pytest.mark.parametrize("name", ["", "A", "a-b", "a.b", "1a", "a" * 61, "a b", "é"])
 def test_a_subscription_has_a_name_that_queues_can_have(name: str) -> None:
     with pytest.raises(BadHandlers, match="cannot name a subscription"):
@@ -85,13 +117,25 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+MODULE = """
+from bridge.contract import AfterAddFriend
+from consumers.registry import Handlers
+
+x = Handlers("x")
+
+@x.on(AfterAddFriend)
+async def note(event):
+    pass
+"""
+
+
 def write(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.py").write_text(text)
     sys.modules.pop(name, None)
 
 
 def test_handlers_are_found_in_modules_of_the_app(modules: Path) -> None:
-    write(modules, "app_one", "from consumers.registry import Handlers\nx = Handlers('x')\n")
+    write(modules, "app_one", MODULE)
     write(modules, "app_two", "from app_one import x\n")
     assert [handlers.subscription for handlers in load(["app_one", "app_two"])] == ["x"]
 
@@ -101,10 +145,9 @@ def test_handlers_are_found_in_modules_of_the_app(modules: Path) -> None:
     [
         ("", "has no Handlers in it"),
         ("import nowhere_to_be_found", "cannot be imported: No module named 'nowhere_"),
-        (
-            "from consumers.registry import Handlers\nx = Handlers('x')\ny = Handlers('x')\n",
-            "two subscriptions are called x",
-        ),
+        ("x = Handlers(", r"cannot be imported: '\(' was never closed \(app_bad.py, line 1\)"),
+        (f"{MODULE}y = Handlers('y')\n", "no function of app_bad handles anything for y"),
+        (f"{MODULE}y = x\n{MODULE}", "two subscriptions are called x"),
     ],
 )
 def test_a_module_that_is_no_use_is_named(modules: Path, text: str, problem: str) -> None:
