@@ -22,9 +22,10 @@ LONGEST_PAUSE = 15.0
 """Seconds between attempts to connect: a random part of a bound that doubles from the
 first to the longest, so that many receivers do not come back in step."""
 
-PACE = 0.003
-"""Seconds between batches: what comes in the meantime shares a write, a confirm and, in
-RabbitMQ, a sync. A lone callback waits for nobody; replies get the CPU that this spares."""
+PACE = 0.01
+"""Seconds between small batches: what comes in the meantime shares a write, a confirm and,
+in RabbitMQ, a sync. A lone callback waits for nobody, nor does a backlog; replies get the
+CPU that this spares."""
 
 REFUSED_PAUSE = 1.0
 """Seconds before a message that a full queue refused is published again."""
@@ -202,10 +203,12 @@ class Forwarder:
             while window.room <= 0 or (careful and window):
                 window.changed.clear()
                 await window.changed.wait()
-            records = await self.journal.read(window.last, 1 if careful else window.room)
+            wanted = 1 if careful else window.room
+            records = await self.journal.read(window.last, wanted)
             window.add(records)
             publisher.send(records)
-            await asyncio.sleep(PACE)
+            if len(records) < wanted:
+                await asyncio.sleep(PACE)
 
     async def _retry(self, window: Window, publisher: Publisher) -> None:
         """Publish again what RabbitMQ refused or returned, a while later."""
