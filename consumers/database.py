@@ -58,11 +58,14 @@ class Database:
 
     async def wait_until_ready(self, stop: asyncio.Event) -> None:
         """Create the tables, however long the database is away, unless told to stop."""
+        trouble = ""
         while not stop.is_set():
             try:
                 await self.create_tables()
             except FAILURES as error:
-                log.warning("database unavailable", extra={"reason": reason(error)})
+                if reason(error) != trouble:
+                    trouble = reason(error)
+                    log.warning("database unavailable", extra={"reason": trouble})
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), PAUSE)
             else:

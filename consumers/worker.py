@@ -54,18 +54,29 @@ class Worker:
     database: Database
     _handling: int = 0
     _done: asyncio.Event = field(default_factory=asyncio.Event)
+    _bound: float = FIRST_PAUSE
+    _trouble: str = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, work until the connection breaks, wait, connect again; until `stop`."""
-        bound = FIRST_PAUSE
         while not stop.is_set():
             try:
                 await self._work(stop)
-                bound = FIRST_PAUSE
             except BrokerError as error:
-                log.warning("broker unavailable", extra={"reason": str(error)})
-                await first_of(stop.wait(), asyncio.sleep(random.uniform(0, bound)))  # noqa: S311
-                bound = min(2 * bound, LONGEST_PAUSE)
+                self._note_away(str(error))
+                pause = random.uniform(0, self._bound)  # noqa: S311  # jitter, no secret
+                await first_of(stop.wait(), asyncio.sleep(pause))
+                self._bound = min(2 * self._bound, LONGEST_PAUSE)
+
+    def _note_here(self) -> None:
+        self._bound, self._trouble = FIRST_PAUSE, ""
+        names = [handlers.subscription for handlers in self.subscriptions]
+        log.info("working", extra={"subscriptions": names})
+
+    def _note_away(self, reason: str) -> None:
+        if reason != self._trouble:
+            log.warning("broker unavailable", extra={"reason": reason})
+        self._trouble = reason
 
     async def _work(self, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
@@ -86,8 +97,7 @@ class Worker:
                 await self._subscribe(handlers, consuming, copier)
                 for handlers in self.subscriptions
             ]
-            names = [handlers.subscription for handlers in self.subscriptions]
-            log.info("working", extra={"subscriptions": names})
+            self._note_here()
             await first_of(stop.wait(), consuming.until_lost(), copying.until_lost())
             for consumer in consumers:
                 await consumer.stop()

@@ -1,6 +1,7 @@
 """Every delivery is settled: handled, waiting, or a dead letter with its reason."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -358,6 +359,52 @@ async def test_a_worker_goes_on_after_an_outage(amqp_url: str, tmp_path: Path) -
         )
         await line.mend()
         await until(lambda: seen == ["during"])
+
+
+async def test_an_outage_is_said_once_and_forgotten_afterwards(
+    amqp_url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bounds: list[float] = []
+
+    def hardly(_least: float, most: float) -> float:
+        bounds.append(most)
+        return 0.01
+
+    monkeypatch.setattr("random.uniform", hardly)
+    caplog.set_level(logging.INFO)
+    url = _sqlite(tmp_path)
+    async with line_to(amqp_url) as line, working(line.url, url, friend_verification.handlers):
+        await until(lambda: caplog.messages.count("working") == 1)
+        line.cut()
+        await until(lambda: bounds[:4] == [0.2, 0.4, 0.8, 1.6])
+        await line.mend()
+        await until(lambda: caplog.messages.count("working") == 2)
+        assert sum("no RabbitMQ" in getattr(r, "reason", "") for r in caplog.records) == 1
+        line.cut()
+        await until(lambda: bounds.count(0.2) == 2)
+
+
+async def test_a_database_that_is_away_is_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[asyncio.StreamWriter] = []
+
+    def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        attempts.append(writer)
+        writer.close()
+
+    monkeypatch.setattr(database, "PAUSE", 0.01)
+    stop = asyncio.Event()
+    server = await asyncio.start_server(hang_up, "127.0.0.1")
+    url = f"postgresql://im@127.0.0.1:{server.sockets[0].getsockname()[1]}/im"
+    async with server, database.opened(url) as opened, asyncio.TaskGroup() as tasks:
+        tasks.create_task(opened.wait_until_ready(stop))
+        await until(lambda: len(attempts) > 5)
+        stop.set()
+    assert caplog.messages.count("database unavailable") == 1
 
 
 def _sqlite(folder: Path) -> str:
