@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from bridge import logs, openim, sending, server, tail
+from bridge import logs, openim, sending, server, tail, workers
 from bridge.broker import BrokerError
 from bridge.journal import JournalBroken
 from bridge.loading import BadSettings, SettingsT, load
@@ -38,7 +38,21 @@ def receive() -> None:
     settings = settings_or_exit(Receiver, os.environ)
     logs.set_up(settings.log_format, settings.log_level)
     with problems_explained():
-        run(server.serve(settings))
+        if settings.workers == 1:
+            run(server.serve(settings))
+        else:
+            sys.exit(_receive_with_workers(settings))
+
+
+def _receive_with_workers(settings: Receiver) -> int:
+    listeners = workers.sockets(settings.host, settings.port, settings.workers)
+
+    def work(worker: workers.Worker) -> int:
+        with problems_explained():
+            run(server.serve(settings, worker))
+        return 0
+
+    return workers.Workers(listeners, work).run()
 
 
 @main.command()

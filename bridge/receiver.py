@@ -36,6 +36,7 @@ from bridge.request import (
     further_headers,
 )
 from bridge.settings import Receiver as Settings
+from bridge.workers import Worker, told
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Receiver:
     journal: Journal
     forwarder: Forwarder
     metrics: Metrics
+    worker: Worker | None = None
+    """Which of several workers this is, if there are several."""
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -81,7 +84,7 @@ class Receiver:
         probe = self._probes.get(path)
         try:
             if probe is not None and request.method in {"GET", "HEAD"}:
-                response = probe(query)
+                response = await probe(query)
             else:
                 response = await self._callback(request, command_in(path, self.path), query)
         except Rejected as rejected:
@@ -225,10 +228,10 @@ class Receiver:
         rejected = Rejected(status, "internal", "our fault, see our log")
         return self._problem(request, rejected, error)
 
-    def _live(self, _query: str) -> web.Response:
+    async def _live(self, _query: str) -> web.Response:
         return _json(b'{"alive":true}')
 
-    def _ready(self, query: str) -> web.Response:
+    async def _ready(self, query: str) -> web.Response:
         """Say whether callbacks are taken; a broker that is away is no reason not to."""
         ready = not self.draining
         checks = {
@@ -247,9 +250,9 @@ class Receiver:
         answer = {"ready": ready} | (checks if "verbose" in query else {})
         return _json(orjson.dumps(answer), 200 if ready else 503)
 
-    def _show_metrics(self, _query: str) -> web.Response:
+    async def _show_metrics(self, _query: str) -> web.Response:
         return web.Response(
-            body=self.metrics.render(),
+            body=await told(self.worker) if self.worker else self.metrics.render(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 

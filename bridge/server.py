@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import resource
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge import slots
+from bridge import slots, workers
 from bridge.adoption import adopt
 from bridge.connection import Server
 from bridge.forwarder import Forwarder
@@ -20,11 +21,11 @@ from bridge.waiting import stop_signal
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
-
 
 @asynccontextmanager
-async def listening(server: Server, receiver: Receiver) -> AsyncIterator[int]:
+async def listening(
+    server: Server, receiver: Receiver, given: socket.socket | None
+) -> AsyncIterator[int]:
     """Take requests; give the port.
 
     At the end of the block nobody is let in any more, and who is in gets answers that ask
@@ -32,11 +33,10 @@ async def listening(server: Server, receiver: Receiver) -> AsyncIterator[int]:
     on its way, and OpenIM would not send it again.
     """
     settings = receiver.settings
-    listener = await asyncio.get_running_loop().create_server(
-        server, settings.host, settings.port, backlog=BACKLOG
-    )
+    (own,) = [given] if given else workers.sockets(settings.host, settings.port, 1)
+    listener = await asyncio.get_running_loop().create_server(server, sock=own)
     try:
-        yield listener.sockets[0].getsockname()[1]
+        yield own.getsockname()[1]
     finally:
         receiver.draining = True
         listener.close()
@@ -63,7 +63,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, worker: workers.Worker | None = None
+) -> AsyncIterator[Running]:
     """Receive and forward during the block, and stop in good order at its end.
 
     Raises:
@@ -75,7 +77,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         metrics = Metrics(journal)
         forwarder = Forwarder(journal, settings, metrics)
         metrics.watch(lambda: forwarder.link.connected)
-        receiver = Receiver(settings, journal, forwarder, metrics)
+        receiver = Receiver(settings, journal, forwarder, metrics, worker)
         server = Server(receiver)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -84,7 +86,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                     tasks.create_task(forwarder.run()),
                     tasks.create_task(adopt(settings, metrics)),
                 ]
-                async with listening(server, receiver) as port:
+                async with (
+                    workers.telling(worker, metrics.render),
+                    listening(server, receiver, worker.listener if worker else None) as port,
+                ):
                     log.info("listening", extra={"port": port, "waiting": journal.depth})
                     yield Running(
                         port=port,
@@ -102,11 +107,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         log.info("stopped", extra={"waiting": journal.depth})
 
 
-async def serve(settings: Settings) -> None:
-    """Receive and forward until SIGTERM or SIGINT."""
+async def serve(settings: Settings, worker: workers.Worker | None = None) -> None:
+    """Receive and forward until SIGTERM or SIGINT, alone or as one of several workers."""
     stop = stop_signal()
     _open_many_files()
-    async with running(settings):
+    async with running(settings, worker):
         await stop.wait()
 
 

@@ -78,6 +78,15 @@ class Receiver(Process, frozen=True, kw_only=True):
             extra={"secret": True},
         ),
     ] = "/callbackExample"
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that receive, each with a journal of its own. One does what"
+            " one core can.",
+        ),
+    ] = 1
     journal_path: Annotated[
         str,
         Meta(

@@ -184,7 +184,7 @@ def test_only_the_commands_read_the_environment(name: str) -> None:
 
 def test_only_the_commands_end_the_process() -> None:
     enders = {module.name for module in CODE if calls(module, "exit") or calls(module, "_exit")}
-    assert enders <= {"bridge.cli", "consumers.cli"}
+    assert enders <= {"bridge.cli", "bridge.workers", "consumers.cli"}
 
 
 def test_only_the_commands_print() -> None:
