@@ -196,6 +196,7 @@ async def _rendered() -> str:
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), 2**26) as journal:
         counted = Metrics(journal)
         counted.watch(lambda: True)
+        counted.count("callbackAfterAddFriendCommand")
         counted.rejected.labels("size")
         return counted.render().decode()
 
