@@ -45,9 +45,10 @@ A worker of its own handles it: {watch}. What it wrote, newest first:
 
 if __name__ == "__main__":
     address = os.environ.get("RECEIVER_ADDRESS", "127.0.0.1:10006")
+    path = os.environ.get("BRIDGE_PATH", "/callbackExample")
     print(
         next_steps(
-            f"http://{address}/callbackExample",
+            f"http://{address}{path}",
             send="docker compose exec receiver openim-bridge send",
             watch="see docker compose logs consumers",
             show="docker compose exec consumers openim-consumers friends",
