@@ -2,6 +2,8 @@
 # make run    run everything: with Docker Compose where it answers, else on this machine
 # make test   run the tests; ARGS="-k friend -x" goes to pytest
 # make check  lint and types
+# make bench  measure the receiver beside a bare and a naive one; takes some minutes
+# make torture  an hour of faults at random; ARGS="--minutes 5" goes to it
 # make lock   write requirements/*.lock anew from pyproject.toml
 # make clean  remove what the others made, data included
 
@@ -16,7 +18,7 @@ BUILD_REQUIRES = import tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*project["build-system"]["requires"], "editables", sep="\n")
 
-.PHONY: setup run test check lock clean
+.PHONY: setup run test check bench torture lock clean
 .DELETE_ON_ERROR:
 
 setup: .venv/installed
@@ -52,6 +54,12 @@ check: setup
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
+
+torture: setup
+	@PYTHONPATH=deploy .venv/bin/python -m tests.torture $(ARGS)
+
+bench: setup
+	@.venv/bin/python benchmarks/bench.py $(ARGS)
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "Needed: uv (pip install uv)"; exit 1; }

@@ -93,6 +93,15 @@ class ContainerRabbitMQ:
         """Let it go on after `pause`."""
         self._container.get_wrapped_container().unpause()
 
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """What `rabbitmqctl` answers, from the running node."""
+        code, said = self._container.get_wrapped_container().exec_run(
+            ["rabbitmqctl", "--quiet", *arguments]
+        )
+        if code != 0:
+            raise RuntimeError(f"rabbitmqctl {arguments[0]} failed: {said.decode()}")
+        return str(said.decode())
+
     def remove(self) -> None:
         """Remove it with all its data."""
         self._container.stop()
@@ -198,6 +207,10 @@ class OwnBroker:
         await self._do(self._server.resume)
         self._paused = False
 
+    async def control(self, *arguments: str) -> None:
+        """Have `rabbitmqctl` do something to it."""
+        await self._do(lambda: self._server.rabbitmqctl(*arguments))
+
     async def restore(self) -> None:
         """Have it run, whatever was done to it."""
         if self._paused:
@@ -205,7 +218,7 @@ class OwnBroker:
         if not self._running:
             await self.start()
 
-    async def _do(self, act: Callable[[], None]) -> None:
+    async def _do(self, act: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, act)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 
 from yarl import URL
 
@@ -48,7 +48,7 @@ class Line:
         self._open.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        with suppress(OSError), closing(writer):
             there, back = await asyncio.open_connection(self._target.host, self._target.port)
             self._writers |= {writer, back}
             async with asyncio.TaskGroup() as tasks:

@@ -1,0 +1,87 @@
+"""What a run found, as Markdown."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from bridge import openim
+from tests.torture.ledger import Counts, Fate
+from tests.torture.nemesis import NO_FAULT, Phase
+
+PACKAGES = ("aiohttp", "aio-pika", "uvloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that is over."""
+
+    seed: int
+    minutes: float
+    total: Counts
+    phases: Sequence[Phase]
+    times: Mapping[str, openim.Times]
+    lost: int
+    copies_allowed: int
+    rabbitmq: str
+    """Its version."""
+
+
+def markdown(run: Run) -> str:
+    """Say what a run found."""
+    wrong = [f"- {phase.fault.name}: {what}" for phase in run.phases for what in phase.wrong]
+    what = f"{run.minutes:.1f} minutes, seed {run.seed}, {len(run.phases)} faults"
+    return "\n".join(
+        [
+            f"{what}; {_where(run)}.",
+            "",
+            *_counted(run),
+            "",
+            *_timed(run),
+            "",
+            *(["What does not add up:", "", *wrong] if wrong else ["Everything adds up."]),
+            "",
+        ]
+    )
+
+
+def _where(run: Run) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    python = platform.python_version()
+    return f"RabbitMQ {run.rabbitmq}, Python {python}, {packages}, {platform.system()}"
+
+
+def _counted(run: Run) -> list[str]:
+    fates = run.total.fates
+    rows = {
+        "sent": run.total.sent,
+        "answered": fates[Fate.ANSWERED],
+        "refused, in JSON": fates[Fate.REFUSED],
+        "without a reply": fates[Fate.CUT],
+        "nobody listened": fates[Fate.NOT_SENT],
+        "arrived": run.total.arrived,
+        "**answered and lost**": run.lost,
+        "**invented or altered**": sum(
+            "invented" in what for phase in run.phases for what in phase.wrong
+        ),
+        "copies, all under their first message id": run.total.copies,
+        "copies that the window allows": run.copies_allowed,
+    }
+    return ["| callbacks | |", "|---|---:|", *(f"| {k} | {v:,} |" for k, v in rows.items())]
+
+
+def _timed(run: Run) -> list[str]:
+    counts: dict[str, int] = {}
+    for phase in run.phases:
+        counts[phase.fault.name] = counts.get(phase.fault.name, 0) + 1
+    lines = [
+        "| replies in ms during | times | replies | p50 | p99 | longest |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name in [NO_FAULT, *sorted(counts)]:
+        times = run.times.get(name)
+        if times is not None and times.count:
+            figures = (times.percentile(50), times.percentile(99), times.longest)
+            cells = " | ".join(f"{figure:.1f}" for figure in figures)
+            lines.append(f"| {name} | {counts.get(name, '')} | {times.count:,} | {cells} |")
+    return lines
