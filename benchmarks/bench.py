@@ -72,6 +72,7 @@ class Bench:
 
     amqp_url: str
     folder: Path
+    backlog: int
     results: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, name: str, value: float) -> None:
@@ -229,11 +230,53 @@ def open_loop(bench: Bench) -> None:
     bench.note("open rate", rate)
 
 
+def backlog(bench: Bench) -> None:
+    """Measure a backlog: memory, start, and how fast it drains."""
+    nowhere = {"BRIDGE_AMQP_URL": "amqp://x:x@127.0.0.1:1/"}
+    with bench.server("bridge", **nowhere) as server:
+        bench.note("idle memory", server.resident())
+        load(server, connections=64, count=2000)
+        bench.note("used memory", server.resident())
+        load(server, connections=64, count=bench.backlog)
+        bench.note("backlog memory", server.resident())
+    started = time.perf_counter()
+    with bench.server("bridge") as server:
+        bench.note("backlog start", time.perf_counter() - started)
+        before = server.cpu()
+        drained(server)
+        bench.note("drain", bench.backlog / (server.cpu() - before))
+        bench.note("drain rate", bench.backlog / (time.perf_counter() - started))
+    bench.results["bridge start"].pop()
+
+
+def two_workers(bench: Bench) -> None:
+    """Measure what a second process adds."""
+    for count in (1, 2):
+        with bench.server("bridge", BRIDGE_WORKERS=str(count)) as server:
+            load(server, connections=64, count=2000)
+            result = load(server, connections=128, count=15000)
+        bench.note(f"{count} workers", result["rate"])
+
+
+def one_by_one(bench: Bench) -> None:
+    """Measure what the library's own publishing costs, as the naive bridge does it."""
+    printed = subprocess.run(
+        [sys.executable, str(HERE / "others.py"), "publish", "3000", bench.amqp_url],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    bench.note("one by one", float(printed))
+
+
 MEASUREMENTS: tuple[Callable[[Bench], None], ...] = (
     two_connections,
     broker_away,
     many_connections,
     open_loop,
+    backlog,
+    one_by_one,
+    two_workers,
 )
 
 
@@ -288,19 +331,41 @@ def rows(bench: Bench) -> Iterator[tuple[str, str, str, str]]:
         "p99 ≤ 10, p99.9 ≤ 50 ms",
     )
     yield "start to first reply", f"{m('bridge start'):.2f} s", "", "≤ 1 s"
+    yield (
+        f"{bench.backlog:,} callbacks waiting: memory above that of 2,000",
+        f"{m('backlog memory') - m('used memory'):+.1f} MB",
+        "",
+        "≤ 20 MB",
+    )
+    yield "idle memory", f"{m('idle memory'):.0f} MB", "", "≤ 60 MB"
+    yield "start with that backlog", f"{m('backlog start'):.2f} s", "", "≤ 2 s"
+    yield (
+        "draining it: confirmed per CPU second",
+        f"{m('drain'):,.0f} ({m('drain rate'):,.0f}/s)",
+        f"{m('drain') / m('one by one'):.0f} × one by one ({m('one by one'):,.0f})",
+        "≥ 25",
+    )
+    yield (
+        "two workers, callbacks/s",
+        f"{m('2 workers'):,.0f}",
+        f"{m('2 workers') / m('1 workers'):.2f} × one ({m('1 workers'):,.0f})",
+        "≥ 1.6",
+    )
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--backlog", type=int, default=100_000)
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd())))
         amqp_url = os.environ.get("AMQP_URL")
         if not amqp_url:
             amqp_url = stack.enter_context(PrivateRabbitMQ(folder / "rabbitmq")).amqp_url
-        bench = Bench(amqp_url, folder)
+        bench = Bench(amqp_url, folder, arguments.backlog)
         for number in range(rounds):
             for measure in MEASUREMENTS:
                 print(f"round {number + 1}: {measure.__name__}", file=sys.stderr)

@@ -1,9 +1,12 @@
 """What the bridge is compared with: a bare receiver, and a naive bridge.
 
-Run it with `bare PORT` or `naive PORT AMQP_URL`.
+Run it with `bare PORT`, `naive PORT AMQP_URL` or `publish COUNT AMQP_URL`.
 """
 
+import asyncio
+import contextlib
 import sys
+import time
 from collections.abc import AsyncIterator
 
 import aio_pika
@@ -45,9 +48,32 @@ async def _connected(application: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def publish(count: int) -> None:
+    """Publish one message after the other, 64 at a time; print how many a CPU second."""
+    application = web.Application()
+    async with contextlib.asynccontextmanager(_connected)(application):
+        waiting = iter(range(count))
+        started = time.process_time()
+
+        async def work() -> None:
+            for number in waiting:
+                message = aio_pika.Message(
+                    b"x" * 600,
+                    message_id=str(number),
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                )
+                await application[TARGET].publish(message, "callback")
+
+        await asyncio.gather(*(work() for _ in range(64)))
+        print(count / (time.process_time() - started))
+
+
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM, or publish."""
     kind, port = sys.argv[1], int(sys.argv[2])
+    if kind == "publish":
+        asyncio.run(publish(port))
+        return
     application = web.Application()
     application.router.add_post("/callbackExample/{command}", bare if kind == "bare" else naive)
     if kind == "naive":
