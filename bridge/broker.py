@@ -220,7 +220,8 @@ async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Bro
 async def _open(connection: aio_pika.Connection, timeout: Seconds) -> None:
     try:
         await connection.connect(timeout)
-    except (*FAILURES, AMQPException) as error:
+    # The last is how aiormq finds that RabbitMQ hung up before it was even spoken to.
+    except (*FAILURES, AMQPException, StopAsyncIteration) as error:
         raise BrokerUnreachable(_plainly(connection.url, error)) from error
 
 
@@ -271,4 +272,4 @@ def _plainly(url: URL, error: BaseException) -> str:
         return f"RabbitMQ at {where} has no virtual host {vhost!r} for user {url.user!r}"
     if isinstance(error, TimeoutError):
         return f"RabbitMQ at {where} did not answer in time"
-    return f"no RabbitMQ at {where}: {error}"
+    return f"no RabbitMQ at {where}: {str(error) or 'it hung up'}"

@@ -69,6 +69,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="journal", daemon=True)
+        self._damage: set[Damage] = set()
         self._mark = segments.Mark(folder)
         self._old = {path: path.stat().st_size for path in segments.segments(folder)}
         self._segment: Segment | None = None
@@ -91,12 +92,11 @@ class Journal:
         """Find the last number in use, from the mark and the newest records."""
         for path, size in reversed(list(self._old.items())):
             reading = segments.read(path, 0, 0, size)
-            _report(reading.damage)
+            self._note(reading.damage)
             if reading.records:
                 return max(self._mark.number, reading.records[-1].number)
             # Nothing in it was ever answered for, and its name is needed again.
-            path.rename(path.with_suffix(".damaged")) if reading.damage else path.unlink()
-            del self._old[path]
+            self._remove(path)
         return self._mark.number
 
     @property
@@ -113,6 +113,11 @@ class Journal:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(list(self._old.values())) + (self._segment.size if self._segment else 0)
+
+    @property
+    def damaged(self) -> int:
+        """Bytes of it that were found damaged since it was opened."""
+        return sum(damage.length for damage in list(self._damage))
 
     @property
     def newest(self) -> int:
@@ -309,8 +314,27 @@ class Journal:
         for path, following in zip(paths, nexts, strict=False):
             if following > self._mark.number + 1:
                 break
+            self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        """Remove a segment; keep a damaged one for whoever can read it."""
+        if any(damage.segment == path for damage in self._damage):
+            path.rename(path.with_suffix(".damaged"))
+        else:
             path.unlink()
-            del self._old[path]
+        del self._old[path]
+
+    def _note(self, damage: list[Damage]) -> None:
+        for found in set(damage) - self._damage:
+            self._damage.add(found)
+            log.error(
+                "journal damaged",
+                extra={
+                    "segment": str(found.segment),
+                    "offset": found.offset,
+                    "bytes": found.length,
+                },
+            )
 
     def _load(self, after: int) -> list[Record]:
         """Read on from disk, where the last reading ended or else where `after` lies."""
@@ -322,7 +346,7 @@ class Journal:
             end = self._segment.end if current and self._segment else None
             start = offset if candidate == path else 0
             reading = segments.read(candidate, start, after, CHUNK_SIZE, end)
-            _report(reading.damage)
+            self._note(reading.damage)
             if reading.records:
                 self._place = (candidate, reading.offset, reading.records[-1].number)
                 return reading.records
@@ -366,11 +390,3 @@ def _resolve_with(future: asyncio.Future[Result], result: Result) -> None:
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-def _report(damage: list[Damage]) -> None:
-    for segment, offset, length in damage:
-        log.error(
-            "journal damaged",
-            extra={"segment": str(segment), "offset": offset, "bytes": length},
-        )

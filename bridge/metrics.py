@@ -67,6 +67,11 @@ class Metrics(Collector):
             registry=self._registry,
         )
         self._gauge("journal_depth", "Callbacks not yet confirmed", lambda: journal.depth)
+        self._gauge(
+            "journal_damaged_bytes",
+            "Bytes found damaged since the start",
+            lambda: journal.damaged,
+        )
         self._gauge("journal_bytes", "Bytes of the journal on disk", lambda: journal.size)
 
     def _gauge(self, name: str, sentence: str, value: Callable[[], float]) -> None:
