@@ -11,6 +11,7 @@ All listen on loopback, and all stop on Ctrl-C, in the reverse order.
 
 import asyncio
 import contextlib
+import fcntl
 import http.client
 import os
 import signal
@@ -43,6 +44,7 @@ def main() -> None:
     try:
         with ExitStack() as broker:
             check_port(port())
+            claim_files(broker)
             amqp_url = os.environ.get("AMQP_URL") or start_rabbitmq(broker)
             problem = asyncio.run(run(amqp_url))
             print("Stopping RabbitMQ" if problem is None else problem, flush=True)
@@ -68,6 +70,16 @@ def check_port(number: int) -> None:
             f"Port {number} is taken. If this is not the bridge that runs already,"
             " choose another: BRIDGE_PORT=10016 make run"
         )
+
+
+def claim_files(until: ExitStack) -> None:
+    """Keep others out of `.run` as long as `until`: two RabbitMQs would ruin their files."""
+    RUN.mkdir(exist_ok=True)
+    lock = until.enter_context((RUN / "lock").open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CannotStart("`make run` runs in this checkout already; stop it first") from error
 
 
 def start_rabbitmq(until: ExitStack) -> str:
