@@ -28,15 +28,16 @@ async def adopt(settings: Settings, metrics: Metrics) -> None:
                     await _publish(left, slot, settings, metrics)
             except slots.JournalInUse:
                 continue
-            except JournalBroken as error:
+            except (JournalBroken, OSError) as error:
                 broken.add(slot)
                 log.error("journal not adopted", extra={"reason": str(error)})  # noqa: TRY400
         await asyncio.sleep(PAUSE)
 
 
 async def _publish(left: Journal, slot: Path, settings: Settings, metrics: Metrics) -> None:
-    facts = {"folder": str(slot), "waiting": left.depth}
-    log.warning("journal adopted", extra=facts)
+    if left.depth == 0:
+        return
+    log.warning("journal adopted", extra={"folder": str(slot), "waiting": left.depth})
     forwarder = Forwarder(left, settings, metrics)
     await first_of(left.run(), forwarder.run(), _drained(left))
 

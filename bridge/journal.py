@@ -70,6 +70,7 @@ class Journal:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._damage: set[Damage] = set()
+        self._full = False
         self._mark = segments.Mark(folder)
         self._old = {path: path.stat().st_size for path in segments.segments(folder)}
         self._segment: Segment | None = None
@@ -113,6 +114,11 @@ class Journal:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(list(self._old.values())) + (self._segment.size if self._segment else 0)
+
+    @property
+    def full(self) -> bool:
+        """Whether the last payload found no room."""
+        return self._full
 
     @property
     def damaged(self) -> int:
@@ -250,6 +256,7 @@ class Journal:
             if not self._failure.done():
                 self._failure.set_exception(error)
             return
+        self._full = error is not None if batch else self._full
         # Replies first: OpenIM waits for them, and nobody for the forwarder.
         for _, done in batch:
             done(error)

@@ -39,7 +39,7 @@ class Metrics(Collector):
     def __init__(self, journal: Journal) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        self._callbacks: Counts[str] = Counts()
+        self._callbacks = Counts(dict.fromkeys((*COMMANDS, UNKNOWN), 0))
         self._replies = [0] * (len(REPLY_BUCKETS) + 1)
         self._reply_seconds = 0.0
         self.rejected = Counter(
@@ -80,7 +80,9 @@ class Metrics(Collector):
 
     def watch(self, connected: Callable[[], bool]) -> None:
         """Show whether the broker is there."""
-        self._gauge("broker_connected", "1 while connected to RabbitMQ", connected)
+        self._gauge(
+            "broker_connected", "Receiver processes that are connected to RabbitMQ", connected
+        )
 
     def count(self, command: str) -> None:
         """Count a callback."""

@@ -92,7 +92,7 @@ class Times:
 
 
 class UnknownSample(Exception):
-    """No recorded body has this name; the message lists those that are nearest."""
+    """No recorded body has this name; the message says how to list them."""
 
 
 def sample(name: str) -> Callback:

@@ -239,6 +239,7 @@ class Receiver:
                 "depth": self.journal.depth,
                 "bytes": self.journal.size,
                 "quota": self.settings.journal_quota,
+                "full": self.journal.full,
             },
             "broker": {
                 "connected": self.forwarder.link.connected,

@@ -54,6 +54,10 @@ def command_in(path: str, prefix: bytes) -> str:
     """Give the callback command that a path names after our prefix, which may be a secret."""
     before, _, command = path.rpartition("/")
     # A slash at the end of OpenIM's `url` makes two in the path.
+    if hmac.compare_digest(path.rstrip("/").encode(), prefix):
+        raise Rejected(
+            404, "path", "the url is right; OpenIM puts each callback's name after it"
+        )
     known = hmac.compare_digest(before.rstrip("/").encode(), prefix)
     if not known or not _COMMAND.fullmatch(command):
         raise Rejected(404, "path", "nothing is here; check url in OpenIM's webhooks.yml")

@@ -99,8 +99,8 @@ class Receiver(Process, frozen=True, kw_only=True):
         int,
         Meta(
             ge=32 * 2**20,
-            description="Bytes that the journal may take. When they are used up, callbacks"
-            " are refused until RabbitMQ has taken some.",
+            description="Bytes that the journal of a process may take. When they are used up,"
+            " callbacks wait for RabbitMQ's confirm instead of the disk.",
         ),
     ] = 4 * 2**30
     max_body: Annotated[

@@ -47,7 +47,8 @@ def taken(path: Path, quota: int) -> Iterator[Journal]:
 
 def left_behind(path: Path) -> list[Path]:
     """List the slots of `path` that hold something; some may be in use."""
-    return [slot for slot in sorted(path.iterdir()) if slot.name.isdigit() and segments(slot)]
+    folders = [slot for slot in sorted(path.iterdir()) if slot.name.isdigit() and slot.is_dir()]
+    return [folder for folder in folders if segments(folder)]
 
 
 @contextmanager

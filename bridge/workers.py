@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ LONGEST_PAUSE = 15.0
 
 LASTING = 30.0
 """Seconds after which a worker counts as well, and its next death as its first."""
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 TELLING = 1.0
 """Seconds that a worker may take to tell its metrics."""
@@ -63,19 +66,35 @@ def sockets(host: str, port: int, count: int) -> list[socket.socket]:
     """
     opened: list[socket.socket] = []
     for _ in range(count):
-        family, kind, protocol, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, protocol, _name, address = _resolve(host, port)
         listener = socket.socket(family, kind, protocol)
         opened.append(listener)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if count > 1:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            listener.close()
+            raise OSError(
+                error.errno,
+                f"cannot listen on {host} port {port}: {error.strerror};"
+                " choose others with BRIDGE_HOST and BRIDGE_PORT",
+            ) from error
         listener.listen(BACKLOG)
         listener.setblocking(False)  # noqa: FBT003  # as the method has it
         port = listener.getsockname()[1]
     return opened
+
+
+def _resolve(host: str, port: int) -> Any:  # noqa: ANN401  # as getaddrinfo has it
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise OSError(
+            error.errno, f"BRIDGE_HOST={host!r} is no address of this machine: {error.strerror}"
+        ) from error
+    return found[0]
 
 
 class Workers:
@@ -101,7 +120,7 @@ class Workers:
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; give the worst exit code of those asked to stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             signal.signal(number, self._stop)
         for worker in self._workers:
             self._start(worker)
@@ -128,15 +147,19 @@ class Workers:
             self._start(worker)
 
     def _start(self, worker: Worker) -> None:
+        # A signal between the fork and the note of it would miss the child.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         pid = os.fork()
         if pid:
             self._running[pid] = worker, time.monotonic()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             return
         code = 1
         try:
             _end_with_parent()
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for number in _STOPS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             code = self._work(worker)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
@@ -146,8 +169,9 @@ class Workers:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
-        for pid in self._running:
-            os.kill(pid, signal.SIGTERM)
+        for pid in list(self._running):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
 
 def _end_with_parent() -> None:

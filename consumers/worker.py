@@ -159,8 +159,7 @@ class _Settling:
         except Retry as error:
             seconds = error.after.total_seconds() if error.after else 0
             await self._try_later(delivery, error, seconds)
-        except Exception as error:
-            log.exception("handler failed", extra=_ids(delivery))
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises
             await self._try_later(delivery, error, 0)
 
     def _handler(self, event: Event) -> Handler:
@@ -201,6 +200,7 @@ class _Settling:
         )
         log.warning(
             "delivery waits",
+            exc_info=None if isinstance(error, Retry) else error,
             extra=_ids(delivery)
             | {"attempt": attempt, "seconds": fitting[0], "reason": _in_words(error)},
         )

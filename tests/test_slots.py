@@ -52,3 +52,9 @@ async def test_only_a_slot_that_holds_something_is_left_behind(tmp_path: Path) -
     with slots.taken(tmp_path, QUOTA):
         assert slots.left_behind(tmp_path) == [tmp_path / "1"]
     assert len(segments.segments(tmp_path / "1")) == 1
+
+
+async def test_what_is_no_slot_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "7").write_text("in the way")
+    with slots.taken(tmp_path, QUOTA):
+        assert slots.left_behind(tmp_path) == []

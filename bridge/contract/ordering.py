@@ -104,7 +104,7 @@ def partition(key: str, count: int) -> int:
     """Give the partition of an ordering key, the same in every process and release.
 
     Args:
-        key: An ordering key; all events without one share a partition.
+        key: An ordering key.
         count: How many partitions there are, at least 1.
 
     """
