@@ -1,13 +1,39 @@
-"""Whatever goes wrong, nothing that was answered is lost."""
+"""Whatever goes wrong, nothing that was answered is lost.
 
+What is proven elsewhere is not repeated here; docs/torture.md says what is proven where.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import aio_pika
 import pytest
+from yarl import URL
 
+from bridge import broker, openim, slots
+from bridge import journal as journals
+from bridge.broker import BrokerUnreachable
+from bridge.contract import Allowed
+from bridge.message import decode
+from bridge.topology import CALLBACKS
 from tests.brokers import OwnBroker
+from tests.line import line_to
+from tests.running import DEADLINE, NOWHERE, Everything, everything, until
+from tests.torture import receiver as receivers
 from tests.torture.faults import FAULTS, Fault
 from tests.torture.nemesis import endure
+from tests.torture.receiver import Receiver, mounted, unmounted
 from tests.torture.rig import rig
+from tests.torture.tracing import CALLS, replies_after_their_sync, traced
+
+COMMAND = "callbackAfterUserOnlineCommand"
 
 
 @pytest.mark.parametrize(
@@ -20,3 +46,297 @@ async def test_what_was_answered_arrives_in_spite_of(
         phase = await endure(tortured, fault)
     assert phase.wrong == []
     assert tortured.ledger.total.arrived > 0
+
+
+def body(number: int, size: int = 0) -> bytes:
+    return b'{"userID":"u","seq":%d,"filler":"%b"}\n' % (number, b"x" * size)
+
+
+async def post(receiver: Receiver, *bodies: bytes) -> list[openim.Answer]:
+    """Be OpenIM, one callback after the other."""
+    async with openim.process(receiver.url) as process:
+        return [await process.post(COMMAND, each) for each in bodies]
+
+
+def taken(answer: openim.Answer) -> bool:
+    return answer.status == 200 and answer.verdict == Allowed()
+
+
+async def all_of(seen: Everything, bodies: set[bytes]) -> None:
+    """Wait until all of these have arrived."""
+    await until(lambda: bodies <= {message.body for message in seen.messages})
+
+
+# Killed at one system call
+
+
+async def test_a_kill_at_the_sync_comes_before_the_reply(amqp_url: str, tmp_path: Path) -> None:
+    async with everything(amqp_url) as seen, receivers.started(tmp_path, NOWHERE) as receiver:
+        async with asyncio.TaskGroup() as tasks:
+            async with traced(
+                receiver.pid,
+                tmp_path / "strace",
+                "--trace=fdatasync,pwrite64",
+                "--inject=fdatasync:delay_enter=10000000",
+            ) as trace:
+                posting = tasks.create_task(post(receiver, body(1)))
+                await trace.shows("CBCK")
+                receiver.signal(signal.SIGKILL)
+            await receiver.ended()
+        (answer,) = posting.result()
+        async with receivers.started(tmp_path, amqp_url):
+            await all_of(seen, {body(1)})
+    assert answer.status == 0
+    assert not answer.unreachable
+
+
+async def test_a_kill_between_reply_and_publish_loses_nothing(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    async with everything(amqp_url) as seen, line_to(amqp_url) as line:
+        line.silence()
+        async with receivers.started(tmp_path, line.url) as receiver:
+            answers = await post(receiver, *map(body, range(100)))
+            await receiver.kill()
+            assert not seen.messages
+            line.resume()
+            await receiver.start()
+            await all_of(seen, set(map(body, range(100))))
+    assert all(map(taken, answers))
+    assert len({message.message_id for message in seen.messages}) == 100
+
+
+async def test_a_kill_between_confirm_and_mark_means_copies_under_the_same_ids(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    async with everything(amqp_url) as seen, receivers.started(tmp_path, amqp_url) as receiver:
+        mark = str(receiver.journal / "0" / "confirmed")
+        async with traced(
+            receiver.pid,
+            tmp_path / "strace",
+            f"--trace-path={mark}",
+            "--trace=pwrite64",
+            "--inject=pwrite64:signal=KILL",
+        ):
+            answers = await post(receiver, body(0))
+            assert await receiver.ended() == -signal.SIGKILL
+        await seen.have(1)
+        await receiver.start()
+        await seen.have(2)
+    assert taken(answers[0])
+    assert {message.body for message in seen.messages} == {body(0)}
+    assert len({message.message_id for message in seen.messages}) == 1
+
+
+# The order of system calls
+
+
+async def test_every_reply_leaves_after_the_sync_that_covers_it(tmp_path: Path) -> None:
+    async with receivers.started(tmp_path, NOWHERE) as receiver:
+        async with (
+            traced(receiver.pid, tmp_path / "strace", CALLS, "--string-limit=1000000") as trace,
+            openim.process(receiver.url) as one,
+            openim.process(receiver.url) as two,
+        ):
+            answers: list[openim.Answer] = []
+            async with asyncio.TaskGroup() as tasks:
+                for process, first in ((one, 0), (two, 100)):
+                    callbacks = [(COMMAND, body(first + number)) for number in range(100)]
+                    tasks.create_task(process.post_all(callbacks, answers.append))
+        replies, early = replies_after_their_sync(trace.text)
+    assert all(map(taken, answers))
+    assert (replies, early) == (200, [])
+    # No connection was closed by us in between.
+    assert (one.connections, two.connections) == (openim.WORKERS, openim.WORKERS)
+
+
+# The disk
+
+
+async def test_nothing_is_answered_once_the_disk_has_failed(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    async with everything(amqp_url) as seen, receivers.started(tmp_path, amqp_url) as receiver:
+        before = await post(receiver, *map(body, range(20)))
+        async with traced(
+            receiver.pid,
+            tmp_path / "strace",
+            "--trace=fdatasync",
+            "--inject=fdatasync:error=EIO",
+        ):
+            after = await post(receiver, *map(body, range(20, 22)))
+            assert await receiver.ended() == 1
+        await receiver.start()
+        await all_of(seen, set(map(body, range(20))))
+    assert all(map(taken, before))
+    assert not any(map(taken, after))
+    assert "Input/output error" in receiver.log.read_text()
+
+
+@asynccontextmanager
+async def small_disk(folder: Path, size: str) -> AsyncIterator[None]:
+    """Have the journal on a disk of its own; a segment of it takes 16 MB."""
+    await mounted(folder / "journal", size)
+    try:
+        yield
+    finally:
+        await unmounted(folder / "journal")
+
+
+async def test_a_full_disk_without_rabbitmq_refuses_and_keeps_what_it_answered(
+    tmp_path: Path,
+) -> None:
+    bodies = [body(number, 200_000) for number in range(100)]
+    async with small_disk(tmp_path, "20m"), receivers.started(tmp_path, NOWHERE) as receiver:
+        answers = await post(receiver, *bodies)
+        stored = sum(map(taken, answers))
+        await receiver.stop()
+        shutil.copytree(receiver.journal, tmp_path / "copy")
+    refused = {(answer.status, answer.verdict) for answer in answers[stored:]}
+    kept = await recovered(tmp_path / "copy")
+    assert 60 < stored < 90
+    assert refused == {(503, Allowed())}
+    assert {decode(payload).body for payload in kept} == set(bodies[:stored])
+
+
+async def test_without_room_for_a_segment_rabbitmq_confirms_all_that_is_answered(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    bodies = list(map(body, range(100)))
+    async with (
+        everything(amqp_url) as seen,
+        small_disk(tmp_path, "10m"),
+        receivers.started(tmp_path, amqp_url) as receiver,
+    ):
+        await until(lambda: "broker connected" in receiver.log.read_text())
+        answers = await post(receiver, *bodies)
+        await all_of(seen, set(bodies))
+        segments = list(receiver.journal.glob("0/0*"))
+        await receiver.stop()
+    assert all(map(taken, answers))
+    assert segments == []
+
+
+# Power failures
+
+
+class Moment(NamedTuple):
+    """The disk at one moment, and what had been answered and confirmed by then."""
+
+    copy: Path
+    answered: set[bytes]
+    confirmed: set[bytes]
+
+
+async def test_a_power_failure_at_any_sync_loses_nothing_that_was_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "SEGMENT_SIZE", 4096)
+    folder = tmp_path / "journal"
+    moments: list[Moment] = []
+    answered: set[bytes] = set()
+    confirmed: set[bytes] = set()
+    sync = os.fdatasync
+
+    def note(file: int) -> None:
+        # Before the sync anything may be on disk, up to all of what was written; after it,
+        # all of it is.
+        moments.append(_moment(folder, tmp_path / str(len(moments)), answered, confirmed))
+        sync(file)
+        moments.append(_moment(folder, tmp_path / str(len(moments)), answered, confirmed))
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    await _store_and_confirm(folder, answered, confirmed)
+    monkeypatch.undo()
+    assert len(moments) > 500
+    found = [await recovered(moment.copy) for moment in moments]
+    lost = [
+        moment.answered - moment.confirmed - there
+        for moment, there in zip(moments, found, strict=True)
+    ]
+    assert [each for each in lost if each] == []
+
+
+def _moment(folder: Path, copy: Path, answered: set[bytes], confirmed: set[bytes]) -> Moment:
+    answered_by_now, confirmed_by_now = set(answered), set(confirmed)
+    shutil.copytree(folder, copy / "0")
+    return Moment(copy, answered_by_now, confirmed_by_now)
+
+
+async def _store_and_confirm(folder: Path, answered: set[bytes], confirmed: set[bytes]) -> None:
+    """Store batches of all sizes, and confirm some of what is stored."""
+    chance = random.Random(22)  # noqa: S311  # to be repeated
+    with slots.opened(folder, 2**30) as journal:
+        for batch in range(300):
+            payloads = [b"%d-%d" % (batch, n) for n in range(chance.randrange(1, 9))]
+            await asyncio.gather(*map(journal.store, payloads))
+            answered.update(payloads)
+            records = await journal.read(journal.confirmed, chance.randrange(1, 9))
+            confirmed.update(record.payload for record in records)
+            journal.confirm(records[-1].number)
+
+
+async def recovered(path: Path) -> set[bytes]:
+    """Give all that a journal holds."""
+    found: set[bytes] = set()
+    with slots.taken(path, 2**30) as journal:
+        async with asyncio.timeout(DEADLINE):
+            after = journal.confirmed
+            while after < journal.newest:
+                records = await journal.read(after, 1000)
+                found |= {record.payload for record in records}
+                after = records[-1].number
+    return found
+
+
+# RabbitMQ
+
+
+async def test_a_full_queue_holds_up_nobody_else(amqp_url: str, tmp_path: Path) -> None:
+    async with (
+        everything(amqp_url) as seen,
+        await aio_pika.connect(amqp_url) as connection,
+        connection.channel() as channel,
+        receivers.started(tmp_path, amqp_url) as receiver,
+    ):
+        full = await channel.declare_queue(
+            "full", arguments={"x-max-length": 2, "x-overflow": "reject-publish"}
+        )
+        await full.bind(CALLBACKS, "friend.#")
+        friends = [openim.sample("AfterAddFriend")] * 20
+        async with openim.process(receiver.url) as process:
+            answers = [await process.post(*friend) for friend in friends]
+        others = await post(receiver, *map(body, range(50)))
+        await all_of(seen, set(map(body, range(50))))
+        held = await full.declare()
+    assert all(map(taken, answers + others))
+    assert held.message_count == 2
+
+
+async def test_a_rabbitmq_that_hangs_up_at_once_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create = broker._Transport.create  # noqa: SLF001  # the moment cannot be commanded else
+
+    async def slowly(
+        factory: Any,  # noqa: ANN401  # as aiormq calls it
+        url: URL,
+        **options: Any,  # noqa: ANN401
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await create(factory, url, **options)
+        await until(reader.at_eof)
+        return reader, writer
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(broker._Transport, "create", slowly)  # noqa: SLF001
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(
+            BrokerUnreachable, match=f"no RabbitMQ at 127.0.0.1:{port}: it hung"
+        ):
+            async with broker.connect(f"amqp://127.0.0.1:{port}/", name="test", timeout=5):
+                pass

@@ -15,8 +15,9 @@ import aio_pika
 from bridge.topology import CALLBACKS
 from tests.running import until
 from tests.torture.ledger import Fate
-from tests.torture.receiver import mounted, traced, unmounted
+from tests.torture.receiver import mounted, unmounted
 from tests.torture.rig import Rig
+from tests.torture.tracing import traced
 
 Strike: TypeAlias = Callable[[Rig], AbstractAsyncContextManager[None]]
 

@@ -3,16 +3,15 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from private_services import LOOPBACK, free_port, install, tied
+from private_services import LOOPBACK, free_port, tied
 
-from tests.running import DEADLINE, until
+from tests.running import DEADLINE
 
 WINDOW = 256
 """Messages published and not yet confirmed, at most: the product's own default."""
@@ -146,49 +145,6 @@ async def started(folder: Path, amqp_url: str) -> AsyncIterator[Receiver]:
         await receiver.remove()
 
 
-class Trace:
-    """What strace saw of a process, and what it did to it.
-
-    Attributes:
-        text: Its lines so far.
-
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def text(self) -> str:
-        """Its lines so far."""
-        return self._path.read_text()
-
-
-@asynccontextmanager
-async def traced(pid: int, path: Path, *options: str) -> AsyncIterator[Trace]:
-    """Have strace watch a process and its threads during the block, writing to `path`."""
-    if shutil.which("strace") is None:
-        await asyncio.to_thread(install, "strace")
-    tracer = await asyncio.create_subprocess_exec(
-        *tied("strace", "-f", "-p", str(pid), "-o", str(path), *options),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert tracer.stderr is not None
-    said = b""
-    async with asyncio.timeout(DEADLINE):
-        while b"attached" not in said:
-            line = await tracer.stderr.readline()
-            if not line:
-                raise RuntimeError(f"strace did not attach: {said.decode()}")
-            said += line
-    try:
-        yield Trace(path)
-    finally:
-        with suppress(ProcessLookupError):
-            tracer.send_signal(signal.SIGINT)
-        await tracer.wait()
-
-
 async def mounted(folder: Path, size: str) -> None:
     """Mount a file system of so many bytes, in memory."""
     await _run("mkdir", "-p", str(folder))
@@ -205,8 +161,3 @@ async def _run(*words: str) -> None:
     _, said = await process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{words[0]}: {said.decode()}")
-
-
-async def readable(trace: Trace, text: str) -> None:
-    """Wait until strace has seen `text`."""
-    await until(lambda: text in trace.text)
