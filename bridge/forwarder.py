@@ -173,6 +173,11 @@ class Forwarder:
         self._strikes = self._strikes + 1 if alone and alone == self._suspect else bool(alone)
         self._suspect = alone
 
+    @property
+    def _careful(self) -> bool:
+        """Whether one message at a time is published, for one of the next is poison."""
+        return self.journal.confirmed < self._careful_until
+
     async def _set_aside(self, window: Window) -> None:
         """Keep a message that RabbitMQ will not have out of the way of the others."""
         (record,) = await self.journal.read(self._suspect - 1, 1)
@@ -199,11 +204,10 @@ class Forwarder:
             await broker.unblocked.wait()
             if self._strikes >= STRIKES:
                 await self._set_aside(window)
-            careful = window.last < self._careful_until
-            while window.room <= 0 or (careful and window):
+            while window.room <= 0 or (window and self._careful):
                 window.changed.clear()
                 await window.changed.wait()
-            wanted = 1 if careful else window.room
+            wanted = 1 if self._careful else window.room
             records = await self.journal.read(window.last, wanted)
             window.add(records)
             publisher.send(records)
