@@ -252,6 +252,8 @@ async def _close(connection: aio_pika.Connection, line: Line) -> None:
     with contextlib.suppress(*FAILURES):
         async with asyncio.timeout(0 if line.lost.done() else CLOSING):
             await connection.close()
+    # Cut short, it would close itself when Python removes it, in whatever thread that is.
+    await connection.close()
     line.hang_up()
 
 

@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from yarl import URL
 
 from bridge import broker, openim, slots
 from bridge import journal as journals
-from bridge.broker import BrokerUnreachable
+from bridge.broker import BrokerUnreachable, ConnectionLost
 from bridge.contract import Allowed
 from bridge.message import decode
 from bridge.topology import CALLBACKS
@@ -311,6 +311,15 @@ async def test_a_full_queue_holds_up_nobody_else(amqp_url: str, tmp_path: Path) 
         held = await full.declare()
     assert all(map(taken, answers + others))
     assert held.message_count == 2
+
+
+async def test_a_connection_that_was_lost_is_closed(amqp_url: str) -> None:
+    async with line_to(amqp_url) as line:
+        with suppress(ConnectionLost):
+            async with broker.connect(line.url, name="test", timeout=5) as lost:
+                line.cut()
+                await lost.until_lost()
+    assert lost._connection.is_closed  # noqa: SLF001  # nothing else tells
 
 
 async def test_a_rabbitmq_that_hangs_up_at_once_is_unreachable(
