@@ -8,7 +8,7 @@ from tests.torture.faults import Fault
 from tests.torture.ledger import Counts, Fate
 from tests.torture.rig import Rig
 
-QUIET = 0.7
+QUIET = 0.4
 """Seconds of load before and after each fault."""
 
 NO_FAULT = "no fault"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from private_services import install, tied
 
-from tests.running import DEADLINE, until
+from tests.running import DEADLINE
 
 CALLS = "--trace=read,recvfrom,pwrite64,fdatasync,write,writev,sendto,sendmsg"
 """What `replies_after_their_sync` has to see."""
@@ -21,12 +21,7 @@ _NUMBER = re.compile(r'\\"seq\\":(\d+)')
 
 
 class Trace:
-    """What strace saw of a process, and what it did to it.
-
-    Attributes:
-        text: Its lines so far.
-
-    """
+    """What strace saw of a process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,10 +30,6 @@ class Trace:
     def text(self) -> str:
         """Its lines so far."""
         return self._path.read_text()
-
-    async def shows(self, text: str) -> None:
-        """Wait until it has seen `text`."""
-        await until(lambda: text in self.text)
 
 
 @asynccontextmanager
