@@ -14,7 +14,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -52,8 +52,7 @@ class Worker:
     settings: Settings
     subscriptions: Sequence[Handlers]
     database: Database
-    _handling: int = 0
-    _done: asyncio.Event = field(default_factory=asyncio.Event)
+    _handling: set[asyncio.Task[Any]] = field(default_factory=set)
     _bound: float = FIRST_PAUSE
     _trouble: str = ""
 
@@ -98,10 +97,13 @@ class Worker:
                 for handlers in self.subscriptions
             ]
             self._note_here()
-            await first_of(stop.wait(), consuming.until_lost(), copying.until_lost())
-            for consumer in consumers:
-                await consumer.stop()
-            await self._finish()
+            try:
+                await first_of(stop.wait(), consuming.until_lost(), copying.until_lost())
+                for consumer in consumers:
+                    await consumer.stop()
+                await self._finish()
+            finally:
+                await self._cancel()
 
     async def _subscribe(
         self, handlers: Handlers, consuming: Broker, copier: Copier
@@ -111,23 +113,25 @@ class Worker:
         settling = _Settling(handlers, self.database, copier, self.settings)
 
         async def take(delivery: Delivery) -> None:
-            self._handling += 1
-            try:
-                await settling.settle(delivery)
-            finally:
-                self._handling -= 1
-                self._done.set()
+            task = asyncio.current_task()
+            if task is not None:
+                self._handling.add(task)
+                task.add_done_callback(self._handling.discard)
+            await settling.settle(delivery)
 
         queue = work_queue(handlers.subscription)
         return await consuming.consume(queue, take, prefetch=self.settings.prefetch)
 
     async def _finish(self) -> None:
         """Let handlers that have begun come to their end, for a while."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.grace_period):
-                while self._handling:
-                    self._done.clear()
-                    await self._done.wait()
+        if self._handling:
+            await asyncio.wait(self._handling, timeout=self.settings.grace_period)
+
+    async def _cancel(self) -> None:
+        """End what still runs, so that its transactions are rolled back before we go on."""
+        for task in list(self._handling):
+            task.cancel()
+        await self._finish()
 
 
 class _Settling:
