@@ -109,7 +109,7 @@ async def _broker_restarted(rig: Rig) -> AsyncIterator[None]:
     await rig.broker.start()
 
 
-@_fault("broker frozen", seconds=4.0)
+@_fault("broker frozen", seconds=3.0)
 async def _broker_frozen(rig: Rig) -> AsyncIterator[None]:
     await rig.broker.pause()
     yield
@@ -155,7 +155,7 @@ async def _line_cut_in_mid_frame(rig: Rig) -> AsyncIterator[None]:
     await rig.line.mend()
 
 
-@_fault("line silent", seconds=4.0)
+@_fault("line silent", seconds=3.0)
 async def _line_silent(rig: Rig) -> AsyncIterator[None]:
     rig.line.silence()
     yield
@@ -165,7 +165,7 @@ async def _line_silent(rig: Rig) -> AsyncIterator[None]:
 # The disk
 
 
-@_fault("disk slow", Fate.REFUSED, seconds=5.0)
+@_fault("disk slow", Fate.REFUSED, seconds=4.0)
 async def _disk_slow(rig: Rig) -> AsyncIterator[None]:
     async with _injected(rig, "delay_enter=2000000"):
         yield
@@ -188,7 +188,7 @@ def _injected(rig: Rig, what: str) -> AbstractAsyncContextManager[object]:
     )
 
 
-@_fault("disk full", Fate.REFUSED, Fate.NOT_SENT, seconds=4.0, reorders=True)
+@_fault("disk full", Fate.REFUSED, Fate.NOT_SENT, seconds=3.0, reorders=True)
 async def _disk_full(rig: Rig) -> AsyncIterator[None]:
     # The journal moves to a disk with room for one segment, and back again.
     await _emptied(rig)

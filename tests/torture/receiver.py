@@ -40,7 +40,7 @@ class Receiver:
             "BRIDGE_AMQP_URL": amqp_url,
             "BRIDGE_PORT": str(self._port),
             "BRIDGE_JOURNAL_PATH": str(self.journal),
-            "BRIDGE_GRACE_PERIOD": "3",
+            "BRIDGE_GRACE_PERIOD": "1",
             "BRIDGE_WINDOW": str(WINDOW),
             "BRIDGE_CONFIRM_TIMEOUT": "2",
             "BRIDGE_CONNECT_TIMEOUT": "2",
