@@ -49,6 +49,9 @@ AHEAD_SIZE = 4 * 2**20
 CHUNK_SIZE = 2**20
 """Bytes read from disk at once."""
 
+MARK_LAG = 128
+"""Records that may be confirmed before the mark is written without delay."""
+
 MARK_DELAY = 0.05
 """Seconds that the mark may lag behind while nothing is stored: what is confirmed in them
 comes again after a crash."""
@@ -79,7 +82,7 @@ class Journal:
         self._waiting: Waiting = []
         self._storing = False
         self._marking: asyncio.TimerHandle | None = None
-        self._confirmed = self._mark.number
+        self._confirmed = self._marked = self._mark.number
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self._arrived = asyncio.Event()
         self._read = self._confirmed
@@ -159,9 +162,11 @@ class Journal:
         The mark is written with what is stored next, or else a little later: to write it at
         once would make the next callback wait for it.
         """
-        if not self._marking and number > self._confirmed:
-            self._marking = self._loop.call_later(MARK_DELAY, self._store_mark)
         self._confirmed = number
+        if number - self._marked >= MARK_LAG and not self._storing:
+            self._store_mark()
+        elif not self._marking and number > self._marked:
+            self._marking = self._loop.call_later(MARK_DELAY, self._store_mark)
 
     def set_aside(self, record: Record) -> Path:
         """Keep a record that nobody can publish in a file of its own; give its path."""
@@ -237,6 +242,7 @@ class Journal:
             self._marking.cancel()
             self._marking = None
         batch, self._waiting = self._waiting, []
+        self._marked = self._confirmed
         self._jobs.put(partial(self._store_in_thread, batch, self._confirmed))
 
     def _store_in_thread(self, batch: Waiting, confirmed: int) -> None:
