@@ -39,7 +39,7 @@ async def test_a_body_that_waits_to_be_asked_for_is_asked_for(tmp_path: Path) ->
         await _begin(caller, HEAD, BODY)
         reply = await caller.reply()
         following = await caller.ask(request())
-    assert reply == following
+    assert (following.status, following.body) == (200, ALLOW)
     assert (reply.status, reply.body) == (200, ALLOW)
 
 
