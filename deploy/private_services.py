@@ -82,8 +82,12 @@ def tied(*command: str | Path, user: str | None = None) -> list[str]:
     return [setpriv, "--pdeathsig=KILL", *change, "--", *words]
 
 
-def install(package: str) -> None:
+def install(package: str, *tools: str) -> None:
     """Install `package` from Debian or Ubuntu, leaving its own service stopped.
+
+    Args:
+        package: What is missing.
+        tools: Packages that are needed beside it.
 
     Raises:
         CannotStart: Not root, or not such a system, or `apt-get` failed.
@@ -96,7 +100,10 @@ def install(package: str) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NOWARNINGS": "yes"}
     try:
         with _no_service_starts():
-            for words in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+            for words in (
+                ["update"],
+                ["install", "--yes", "--no-install-recommends", package, *tools],
+            ):
                 subprocess.run(  # noqa: S603
                     [*apt, *words],
                     check=True,
@@ -255,7 +262,7 @@ class PrivateRabbitMQ(_Server):
     def start(self) -> None:
         """Start the node, which takes about three seconds, and its own port mapper."""
         if not _RABBITMQ.is_dir():
-            install("rabbitmq-server")
+            install("rabbitmq-server", "curl")
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._configure()
         # Erlang's port mapper would otherwise outlive the node, on all addresses.
