@@ -172,6 +172,8 @@ def echo(line: str) -> None:
     try:
         click.echo(line)
     except BrokenPipeError:
+        # What Python still holds would fail again at the end, and aloud.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
 
 
