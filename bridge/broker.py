@@ -31,7 +31,7 @@ from bridge.deliveries import (
     delivery_of,
 )
 from bridge.topology import Topology
-from bridge.wire import PUBLISHING_CHANNEL, Line, Publisher, Settled
+from bridge.wire import Line, Publisher, Settled
 
 __all__ = [
     "Broker",
@@ -128,11 +128,12 @@ class Broker:
                 await bound.bind(binding.exchange, binding.routing_key)
 
     async def publisher(self, exchange: str, settled: Settled) -> Publisher:
-        """Open the publishing channel, of which a connection has one."""
-        await self._connection.channel(PUBLISHING_CHANNEL).initialize()
+        """Open a channel to publish to `exchange` on."""
+        channel = self._connection.channel()
+        await channel.initialize()
+        number = (await channel.get_underlay_channel()).number
         frame_max = self._underlying.connection_tune.frame_max
-        self._line.publisher = Publisher(self._line, exchange, frame_max, settled)
-        return self._line.publisher
+        return Publisher(self._line, number, exchange, frame_max, settled)
 
     async def copier(self) -> Copier:
         """Open a channel to publish copies of deliveries on."""

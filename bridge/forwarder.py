@@ -11,7 +11,7 @@ from bridge.broker import Broker, BrokerError, connect
 from bridge.journal import Journal
 from bridge.metrics import Metrics
 from bridge.settings import Receiver as Settings
-from bridge.topology import BRIDGE, RECEIVED
+from bridge.topology import BRIDGE, RECEIVED, REFUSED
 from bridge.waiting import first_of
 from bridge.wire import Numbered, Outcome, Publisher
 
@@ -27,8 +27,8 @@ PACE = 0.01
 in RabbitMQ, a sync. A lone callback waits for nobody, nor does a backlog; replies get the
 CPU that this spares."""
 
-REFUSED_PAUSE = 1.0
-"""Seconds before a message that a full queue refused is published again."""
+POSTPONED_PAUSE = 1.0
+"""Seconds before a message that nothing would take is published again."""
 
 STRIKES = 3
 """Connections that one message may cost before it is set aside."""
@@ -50,12 +50,17 @@ class Link:
 Confirmed: TypeAlias = Callable[[bool], None]
 """Told whether RabbitMQ has a message."""
 
+Send: TypeAlias = Callable[[Sequence[Numbered]], None]
+
 
 class Window:
     """The messages published on one connection and not yet confirmed.
 
     It moves the journal's mark up to just below the oldest of them.
     """
+
+    keep: Send
+    """Has RabbitMQ keep what a full queue refused, so that it holds up nobody else."""
 
     def __init__(self, journal: Journal, metrics: Metrics, most: int) -> None:
         self._journal = journal
@@ -66,7 +71,10 @@ class Window:
         self._directs = 0
         self._bytes = 0
         self.last = journal.confirmed
-        self.refused: list[Numbered] = []
+        self.postponed: list[Numbered] = []
+        """What nothing would take, not even to keep it."""
+        self.refused = 0
+        """How many a full queue refused, since somebody last asked."""
         self.changed = asyncio.Event()
         self.progress = asyncio.get_running_loop().time()
 
@@ -87,20 +95,35 @@ class Window:
         self.last = messages[-1][0]
 
     def settle(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
-        """Take the outcome of `messages`, as the publisher reports it."""
-        self.progress = asyncio.get_running_loop().time()
-        self._metrics.outcomes[outcome].inc(len(messages))
-        journalled = [each for each in messages if each[0] > 0]
-        if outcome is Outcome.CONFIRMED:
-            for number, message in journalled:
-                del self._open[number]
-                self._bytes -= len(message)
-            self._journal.confirm(next(iter(self._open)) - 1 if self._open else self.last)
+        """Take the outcome of `messages`, as the publisher to RECEIVED reports it."""
+        if outcome is Outcome.REFUSED:
+            self._count(messages, outcome)
+            self.refused += len(messages)
+            self.keep(messages)
         else:
-            self.refused += journalled
+            self.settle_kept(messages, outcome)
+
+    def settle_kept(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
+        """Take the outcome of `messages`, as the publisher to REFUSED reports it."""
+        self._count(messages, outcome)
+        if outcome is Outcome.CONFIRMED:
+            self._close(messages)
+        else:
+            self.postponed += [each for each in messages if each[0] > 0]
         for number in self._direct.keys() & {number for number, _ in messages}:
             self._direct.pop(number)(outcome is Outcome.CONFIRMED)
+
+    def _count(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
+        self.progress = asyncio.get_running_loop().time()
+        self._metrics.outcomes[outcome].inc(len(messages))
         self.changed.set()
+
+    def _close(self, messages: Sequence[Numbered]) -> None:
+        for number, message in messages:
+            if number > 0:
+                del self._open[number]
+                self._bytes -= len(message)
+        self._journal.confirm(next(iter(self._open)) - 1 if self._open else self.last)
 
     def add_direct(self, confirmed: Confirmed) -> int:
         """Give a number, below 0, for a message that is not in the journal."""
@@ -147,6 +170,7 @@ class Forwarder:
 
     async def _publish_over(self, broker: Broker) -> None:
         window = Window(self.journal, self.metrics, self.settings.window)
+        window.keep = (await broker.publisher(REFUSED, window.settle_kept)).send
         publisher = await broker.publisher(RECEIVED, window.settle)
         self._note_here()
         self._now = broker, window, publisher
@@ -154,7 +178,7 @@ class Forwarder:
             await first_of(
                 broker.until_lost(),
                 self._watch(broker, window),
-                self._retry(window, publisher),
+                self._retry(broker, window, publisher),
                 self._publish(broker, window, publisher),
             )
         finally:
@@ -214,12 +238,16 @@ class Forwarder:
             if len(records) < wanted:
                 await asyncio.sleep(PACE)
 
-    async def _retry(self, window: Window, publisher: Publisher) -> None:
-        """Publish again what RabbitMQ refused or returned, a while later."""
+    async def _retry(self, broker: Broker, window: Window, publisher: Publisher) -> None:
+        """Publish again what nothing would take, once all is declared again."""
         while True:
-            await asyncio.sleep(REFUSED_PAUSE)
+            await asyncio.sleep(POSTPONED_PAUSE)
             if window.refused:
-                again, window.refused = window.refused, []
+                count, window.refused = window.refused, 0
+                log.warning("a queue refuses", extra={"messages": count, "kept_in": REFUSED})
+            if window.postponed:
+                await broker.declare(BRIDGE)
+                again, window.postponed = window.postponed, []
                 log.warning("RabbitMQ took no message", extra={"messages": len(again)})
                 publisher.send(again)
 

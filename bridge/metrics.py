@@ -50,8 +50,8 @@ class Metrics(Collector):
         )
         messages = Counter(
             "openim_bridge_messages_total",
-            "Messages published, by what RabbitMQ said: confirmed, refused (published again)"
-            " or returned (published again)",
+            "Messages published, by what RabbitMQ said: confirmed, refused (by a full queue; it"
+            " waits in openim.refused) or returned (published again)",
             ["outcome"],
             registry=self._registry,
         )

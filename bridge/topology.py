@@ -11,6 +11,9 @@
           ▼                            ▼
     openim.unrouted              openim.dead-letters.<subscription>
 
+    openim.refused (fanout ─► queue of the same name, whose messages expire back into
+    openim.callbacks): what one full queue would not take, out of the others' way
+
     openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages
     expire into openim.retry (direct) and so return to the queue they left)
 
@@ -32,6 +35,15 @@ CALLBACKS = "openim.callbacks"
 
 UNROUTED = "openim.unrouted"
 """Alternate exchange of CALLBACKS, and the queue that keeps what it gets."""
+
+REFUSED = "openim.refused"
+"""Fanout exchange and queue for what a full queue behind CALLBACKS refused. From there
+RabbitMQ itself offers it to them again: after REFUSED_WAIT, and then every three minutes to
+those that still have not taken it, 32 messages at a time. The other queues get one more copy
+at most, and nobody waits."""
+
+REFUSED_WAIT = 5
+"""Seconds before a refused message is offered again."""
 
 DEAD_LETTERS = "openim.dead-letters"
 """Direct exchange for deliveries that no attempt could handle."""
@@ -125,15 +137,30 @@ def _dead_lettering(exchange: str, routing_key: str) -> dict[str, str | int]:
     }
 
 
+def _waiting(name: str, seconds: int, then: str) -> Queue:
+    """Keep messages for `seconds`, then pass them to the exchange `then`, by routing key."""
+    return _quorum(
+        name,
+        message_ttl=seconds * 1000,
+        dead_letter_exchange=then,
+        dead_letter_strategy="at-least-once",
+        overflow="reject-publish",
+    )
+
+
 BRIDGE = Topology(
     exchanges=(
         Exchange(name=UNROUTED, kind="fanout"),
         Exchange(name=CALLBACKS, kind="topic", arguments={"alternate-exchange": UNROUTED}),
         Exchange(name=RECEIVED, kind="topic"),
+        Exchange(name=REFUSED, kind="fanout"),
     ),
     passages=(Passage(source=RECEIVED, target=CALLBACKS, routing_key="#"),),
-    queues=(_quorum(UNROUTED),),
-    bindings=(Binding(exchange=UNROUTED, queue=UNROUTED, routing_key=""),),
+    queues=(_quorum(UNROUTED), _waiting(REFUSED, REFUSED_WAIT, CALLBACKS)),
+    bindings=(
+        Binding(exchange=UNROUTED, queue=UNROUTED, routing_key=""),
+        Binding(exchange=REFUSED, queue=REFUSED, routing_key=""),
+    ),
 )
 """What the receiver needs, whoever listens."""
 
@@ -171,7 +198,7 @@ def subscription(name: str, patterns: tuple[str, ...]) -> Topology:
         queues=(
             _quorum(dead),
             _quorum(work, delivery_limit=DELIVERY_LIMIT, **_dead_lettering(DEAD_LETTERS, dead)),
-            *(_waiting(wait) for wait in SCHEDULE),
+            *(_waiting(wait_exchange(wait), wait, RETRY) for wait in SCHEDULE),
         ),
         bindings=(
             Binding(exchange=DEAD_LETTERS, queue=dead, routing_key=dead),
@@ -182,15 +209,4 @@ def subscription(name: str, patterns: tuple[str, ...]) -> Topology:
             ),
             *(Binding(exchange=CALLBACKS, queue=work, routing_key=key) for key in patterns),
         ),
-    )
-
-
-def _waiting(seconds: int) -> Queue:
-    """Keep messages for `seconds`, then return each to the queue its routing key names."""
-    return _quorum(
-        wait_exchange(seconds),
-        message_ttl=seconds * 1000,
-        dead_letter_exchange=RETRY,
-        dead_letter_strategy="at-least-once",
-        overflow="reject-publish",
     )

@@ -31,7 +31,6 @@ _U32 = struct.Struct(">I")
 _CONTENT = struct.Struct(">HHQ")
 _MANDATORY = b"\x01"
 _BASIC = 60
-PUBLISHING_CHANNEL = 1
 
 
 class Outcome(Enum):
@@ -41,7 +40,7 @@ class Outcome(Enum):
     """Every queue it was routed to has it on disk."""
 
     REFUSED = "refused"
-    """A queue would not take it, because it is full: publish again later."""
+    """One of its queues would not take it, because it is full."""
 
     RETURNED = "returned"
     """No queue wanted it, and no alternate exchange either."""
@@ -60,7 +59,7 @@ class Line(asyncio.StreamReader):
     def __init__(self) -> None:
         super().__init__()
         self.transport: asyncio.Transport | None = None
-        self.publisher: Publisher | None = None
+        self.publishers: dict[int, Publisher] = {}
         self.over_a_message = False
         self.unblocked = asyncio.Event()
         self.unblocked.set()
@@ -96,7 +95,8 @@ class Line(asyncio.StreamReader):
     def _take(self, kind: int, channel: int, buffer: bytes, at: int) -> bool:
         """Handle the frame whose payload starts `at`; False leaves it to aiormq."""
         method = _METHOD_ID.unpack_from(buffer, at) if kind == _METHOD else None
-        if method in _CLOSES and channel in {0, PUBLISHING_CHANNEL}:
+        publisher = self.publishers.get(channel)
+        if method in _CLOSES and (publisher or not channel):
             code = int.from_bytes(buffer[at + 4 : at + 6], "big")
             text = buffer[at + 7 : at + 7 + buffer[at + 6]].decode(errors="replace")
             self.over_a_message = code in _OVER_A_MESSAGE
@@ -105,8 +105,8 @@ class Line(asyncio.StreamReader):
             self.unblocked.clear()
         elif method == _CONNECTION_UNBLOCKED:
             self.unblocked.set()
-        elif self.publisher is not None and channel == PUBLISHING_CHANNEL:
-            return self.publisher.take(kind, method, buffer, at)
+        elif publisher is not None:
+            return publisher.take(kind, method, buffer, at)
         return False
 
     def feed_eof(self) -> None:
@@ -136,14 +136,18 @@ class Line(asyncio.StreamReader):
 
 
 class Publisher:
-    """The publishing channel: batches out, outcomes back.
+    """A publishing channel: batches out, outcomes back.
 
     Not a coroutine in sight: sending is one write to the socket, and outcomes are
     reported from the very call that read them.
     """
 
-    def __init__(self, line: Line, exchange: str, frame_max: int, settled: Settled) -> None:
+    def __init__(
+        self, line: Line, channel: int, exchange: str, frame_max: int, settled: Settled
+    ) -> None:
         self._line = line
+        line.publishers[channel] = self
+        self._channel = channel
         self._settled = settled
         self._largest = frame_max - _FRAME_OVERHEAD
         name = exchange.encode()
@@ -168,20 +172,20 @@ class Publisher:
         method = self._publish + message[:key_end] + _MANDATORY
         content = _CONTENT.pack(_BASIC, 0, len(message) - body_at)
         frames += (
-            _FRAME.pack(_METHOD, PUBLISHING_CHANNEL, len(method)),
+            _FRAME.pack(_METHOD, self._channel, len(method)),
             method,
             _FRAME_END,
-            _FRAME.pack(_HEADER, PUBLISHING_CHANNEL, len(content) + body_at - properties_at),
+            _FRAME.pack(_HEADER, self._channel, len(content) + body_at - properties_at),
             content,
             message[properties_at:body_at],
             _FRAME_END,
         )
         for at in range(body_at, len(message), self._largest):
             part = message[at : at + self._largest]
-            frames += (_FRAME.pack(_BODY, PUBLISHING_CHANNEL, len(part)), part, _FRAME_END)
+            frames += (_FRAME.pack(_BODY, self._channel, len(part)), part, _FRAME_END)
 
     def take(self, kind: int, method: tuple[int, ...] | None, buffer: bytes, at: int) -> bool:
-        """Read one frame of the publishing channel; False if it is not about a publish."""
+        """Read one frame of this channel; False if it is not about a publish."""
         if method in (_BASIC_ACK, _BASIC_NACK):
             tag, bits = _CONFIRM.unpack_from(buffer, at + 4)
             self._settle(tag, multiple=bool(bits & 1), confirmed=method == _BASIC_ACK)

@@ -237,7 +237,8 @@ async def virtual_host(broker: Address | RabbitMQ) -> AsyncIterator[str]:
 
 
 def _container(image: str, ports: dict[int, int]) -> DockerContainer:
-    container = DockerContainer(image)
+    # In a container, that one's network would be taken otherwise, and no port published.
+    container = DockerContainer(image).with_kwargs(network="bridge")
     for inside, outside in ports.items():
         # Docker's own form for "on loopback only", which the annotation leaves out.
         container.ports[str(inside)] = (LOOPBACK, outside)  # type: ignore[assignment]

@@ -307,14 +307,42 @@ async def test_a_full_queue_holds_up_nobody_else(amqp_url: str, tmp_path: Path) 
             "full", arguments={"x-max-length": 2, "x-overflow": "reject-publish"}
         )
         await full.bind(CALLBACKS, "friend.#")
-        friends = [openim.sample("AfterAddFriend")] * 20
+        friends = [openim.sample("AfterAddFriend")] * 300
         async with openim.process(receiver.url) as process:
             answers = [await process.post(*friend) for friend in friends]
         others = await post(receiver, *map(body, range(50)))
         await all_of(seen, set(map(body, range(50))))
+        await until(lambda: "a queue refuses" in receiver.log.read_text())
         held = await full.declare()
     assert all(map(taken, answers + others))
     assert held.message_count == 2
+
+
+async def test_a_queue_that_is_down_holds_up_nobody_else(
+    own_broker: OwnBroker, tmp_path: Path
+) -> None:
+    url = own_broker.amqp_url
+    async with (
+        everything(url) as seen,
+        await aio_pika.connect(url) as connection,
+        connection.channel() as channel,
+        receivers.started(tmp_path, url) as receiver,
+    ):
+        down = await channel.declare_queue(
+            "down", durable=True, arguments={"x-queue-type": "quorum"}
+        )
+        await down.bind(CALLBACKS, "friend.#")
+        process = f"{URL(url).path[1:]}_down"
+        await own_broker.control(
+            "eval", f'ra:stop_server(quorum_queues, {{list_to_atom("{process}"), node()}}).'
+        )
+        friends = [openim.sample("AfterAddFriend")] * 300
+        async with openim.process(receiver.url) as sender:
+            answers = [await sender.post(*friend) for friend in friends]
+        others = await post(receiver, *map(body, range(50)))
+        await all_of(seen, set(map(body, range(50))))
+        await until(lambda: "a queue refuses" in receiver.log.read_text())
+    assert all(map(taken, answers + others))
 
 
 async def test_a_connection_that_was_lost_is_closed(amqp_url: str) -> None:

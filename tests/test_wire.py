@@ -15,10 +15,11 @@ from pamqp.heartbeat import Heartbeat
 
 from bridge.broker import connect
 from bridge.message import Ids, Message
-from bridge.wire import PUBLISHING_CHANNEL, Line, Numbered, Outcome, Publisher
+from bridge.wire import Line, Numbered, Outcome, Publisher
 from tests.running import until
 
 IDS = Ids()
+CHANNEL = 1
 
 
 def message(routing_key: str, id: str = "") -> bytes:  # noqa: A002  # as it is called
@@ -86,8 +87,8 @@ async def test_many_are_confirmed_in_few_sweeps(amqp_url: str) -> None:
 async def test_confirms_alone_keep_the_connection_alive() -> None:
     """The library judges by the frames it sees, and confirms it never sees."""
     line = Line()
-    line.publisher = Publisher(line, "x", 4096, Outcomes().settled)
-    ack = frame.marshal(commands.Basic.Ack(delivery_tag=1), PUBLISHING_CHANNEL)
+    Publisher(line, CHANNEL, "x", 4096, Outcomes().settled)
+    ack = frame.marshal(commands.Basic.Ack(delivery_tag=1), CHANNEL)
     line.feed_data(ack)
     line.feed_eof()
     assert await line.read() == frame.marshal(Heartbeat(), 0)
@@ -106,9 +107,9 @@ def _frames() -> bytes:
     )
     theirs = commands.Basic.Deliver("tag", 1, exchange="x", routing_key="k")
     return b"".join(
-        frame.marshal(theirs, PUBLISHING_CHANNEL + 1)
-        + frame.marshal(part, PUBLISHING_CHANNEL)
-        + frame.marshal(ContentBody(b"theirs"), PUBLISHING_CHANNEL + 1)
+        frame.marshal(theirs, CHANNEL + 1)
+        + frame.marshal(part, CHANNEL)
+        + frame.marshal(ContentBody(b"theirs"), CHANNEL + 1)
         for part in mine
     )
 
@@ -116,8 +117,7 @@ def _frames() -> bytes:
 async def _fed_in_pieces(cuts: list[int]) -> tuple[dict[int, Outcome], bytes]:
     outcomes = Outcomes()
     line = Line()
-    publisher = Publisher(line, "x", 4096, outcomes.settled)
-    line.publisher = publisher
+    publisher = Publisher(line, CHANNEL, "x", 4096, outcomes.settled)
     ids = ["a" * 36, "b" * 36, "c" * 36, "d" * 36]
     publisher.send([(number, message("k", id=id_)) for number, id_ in enumerate(ids)])
     data = _frames()
@@ -133,8 +133,8 @@ async def _fed_in_pieces(cuts: list[int]) -> tuple[dict[int, Outcome], bytes]:
 def test_frames_may_arrive_in_any_pieces(cuts: list[int]) -> None:
     outcomes, passed = asyncio.run(_fed_in_pieces(cuts))
     theirs = frame.marshal(
-        commands.Basic.Deliver("tag", 1, exchange="x", routing_key="k"), PUBLISHING_CHANNEL + 1
-    ) + frame.marshal(ContentBody(b"theirs"), PUBLISHING_CHANNEL + 1)
+        commands.Basic.Deliver("tag", 1, exchange="x", routing_key="k"), CHANNEL + 1
+    ) + frame.marshal(ContentBody(b"theirs"), CHANNEL + 1)
     assert outcomes == {
         0: Outcome.CONFIRMED,
         1: Outcome.RETURNED,
