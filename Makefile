@@ -3,7 +3,6 @@
 # make test   run the tests; ARGS="-k friend -x" goes to pytest
 # make check  lint and types
 # make bench  measure the receiver beside a bare and a naive one; takes some minutes
-# make torture-tests  the short set of them, on the broker that make test takes
 # make torture  an hour of faults at random; ARGS="--minutes 5" goes to it
 # make lock   write requirements/*.lock anew from pyproject.toml
 # make clean  remove what the others made, data included
@@ -19,7 +18,7 @@ BUILD_REQUIRES = import tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*project["build-system"]["requires"], "editables", sep="\n")
 
-.PHONY: setup run test check bench torture torture-tests lock clean
+.PHONY: setup run test check bench torture lock clean
 .DELETE_ON_ERROR:
 
 setup: .venv/installed
@@ -58,9 +57,6 @@ check: setup
 
 torture: setup
 	@PYTHONPATH=deploy .venv/bin/python -m tests.torture $(ARGS)
-
-torture-tests: setup
-	@TORTURE=1 .venv/bin/python -m pytest tests/test_torture.py $(ARGS)
 
 bench: setup
 	@.venv/bin/python benchmarks/bench.py $(ARGS)

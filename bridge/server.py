@@ -21,6 +21,9 @@ from bridge.waiting import stop_signal
 
 log = logging.getLogger(__name__)
 
+FAREWELL = 0.2
+"""Seconds in which a receiver that has failed tells those who are waiting."""
+
 
 @asynccontextmanager
 async def listening(
@@ -30,17 +33,20 @@ async def listening(
 
     At the end of the block nobody is let in any more, and who is in gets answers that ask
     for the connection to be closed. Closing it ourselves could cut off a callback that is
-    on its way, and OpenIM would not send it again.
+    on its way, and OpenIM would not send it again. A receiver that has failed does not wait:
+    it could only refuse, and the sooner it is gone the sooner another starts.
     """
     settings = receiver.settings
+    patience = FAREWELL
     (own,) = [given] if given else workers.sockets(settings.host, settings.port, 1)
     listener = await asyncio.get_running_loop().create_server(server, sock=own)
     try:
         yield own.getsockname()[1]
+        patience = settings.grace_period
     finally:
         receiver.draining = True
         listener.close()
-        await _within(settings.grace_period, lambda: not server.connections)
+        await _within(patience, lambda: not server.connections)
         await server.shutdown(timeout=1)
 
 

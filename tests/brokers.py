@@ -28,6 +28,7 @@ from private_services import (
     serves,
 )
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.utils import inside_container
 
 T = TypeVar("T")
 
@@ -38,6 +39,12 @@ class Address:
 
     amqp_url: str
     management_url: str
+
+
+if inside_container():
+    # Where it is anyway; unsaid, testcontainers takes this container's own network for those
+    # that it starts, where no port can be published.
+    os.environ.setdefault("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
 @cache
@@ -237,8 +244,7 @@ async def virtual_host(broker: Address | RabbitMQ) -> AsyncIterator[str]:
 
 
 def _container(image: str, ports: dict[int, int]) -> DockerContainer:
-    # In a container, that one's network would be taken otherwise, and no port published.
-    container = DockerContainer(image).with_kwargs(network="bridge")
+    container = DockerContainer(image)
     for inside, outside in ports.items():
         # Docker's own form for "on loopback only", which the annotation leaves out.
         container.ports[str(inside)] = (LOOPBACK, outside)  # type: ignore[assignment]

@@ -23,9 +23,6 @@ from tests.brokers import (
     virtual_host,
 )
 
-# Minutes of faults: `make torture-tests` runs them.
-collect_ignore = [] if os.environ.get("TORTURE") else ["test_torture.py"]
-
 _SHARED = pytest.StashKey[dict[str, object]]()
 
 

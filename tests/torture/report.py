@@ -65,7 +65,7 @@ def _counted(run: Run) -> list[str]:
             "invented" in what for phase in run.phases for what in phase.wrong
         ),
         "copies, all under their first message id": run.total.copies,
-        "copies that the window allows": run.copies_allowed,
+        "copies that are allowed": run.copies_allowed,
     }
     return ["| callbacks | |", "|---|---:|", *(f"| {k} | {v:,} |" for k, v in rows.items())]
 
