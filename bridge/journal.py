@@ -94,11 +94,15 @@ class Journal:
 
     def _recovered(self) -> int:
         """Find the last number in use, from the mark and the newest records."""
-        for path, size in reversed(list(self._old.items())):
-            reading = segments.read(path, 0, 0, size)
+        for path in reversed(list(self._old)):
+            newest, reading = 0, segments.read(path, 0, 0, CHUNK_SIZE)
+            while reading.records:
+                self._note(reading.damage)
+                newest = reading.records[-1].number
+                reading = segments.read(path, reading.offset, 0, CHUNK_SIZE)
             self._note(reading.damage)
-            if reading.records:
-                return max(self._mark.number, reading.records[-1].number)
+            if newest:
+                return max(self._mark.number, newest)
             # Nothing in it was ever answered for, and its name is needed again.
             self._remove(path)
         return self._mark.number
