@@ -6,13 +6,13 @@ the connection and not call by call: a line can be cut between any two calls.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPException, ProbableAuthenticationError
 from pamqp.commands import Connection as ConnectionMethods
@@ -25,11 +25,9 @@ from bridge.deliveries import (
     ConnectionLost,
     Consumer,
     Copier,
-    Delivery,
     Seconds,
-    Take,
-    delivery_of,
 )
+from bridge.intake import Delivery, Intake, Take
 from bridge.topology import Topology
 from bridge.wire import Line, Publisher, Settled
 
@@ -47,6 +45,12 @@ __all__ = [
 
 HEARTBEAT: Seconds = 10
 """A silent peer is given up after three of these, whatever else happens."""
+
+CONSUMING: Seconds = 10
+"""How long RabbitMQ may take to start a consumer."""
+
+TELLING: Seconds = 5
+"""How long a message that nobody waits for may take to leave."""
 
 CLOSING: Seconds = 3
 """How long a connection may take to say goodbye."""
@@ -141,33 +145,43 @@ class Broker:
         await channel.initialize()
         return Copier(channel)
 
-    async def consume(self, queue: str, take: Take, *, prefetch: int) -> Consumer:
+    async def consume(
+        self, queue: str, take: Take, *, prefetch: int, **arguments: str | int
+    ) -> Consumer:
         """Give the deliveries of `queue` to `take`, at most `prefetch` of them unsettled."""
-        channel = await self._consuming_channel(queue, prefetch)
-        source = await channel.get_queue(queue, ensure=False)
-        tag = await source.consume(_taking(take))
-        return Consumer(channel, source, tag)
+        channel, number = await self._consuming_channel(queue, prefetch)
+        return await self._start(channel, number, queue, take, arguments)
 
     async def watch(self, exchange: str, pattern: str, take: Take, *, most: int) -> Consumer:
         """Give a copy of what passes `exchange` to `take`; nobody else misses anything.
 
         Args:
-            exchange: A topic exchange.
+            exchange: A topic exchange, or a fanout.
             pattern: Binding pattern on it.
             take: Called with each; an ack makes room for the next.
             most: How many may wait here before the oldest are dropped.
 
         """
-        channel = await self._consuming_channel(f"a watch on {exchange}", prefetch=100)
+        channel, number = await self._consuming_channel(f"a watch on {exchange}", prefetch=100)
         queue = await channel.declare_queue(
             exclusive=True, auto_delete=True, arguments={"x-max-length": most}
         )
         await queue.bind(exchange, pattern)
-        tag = await queue.consume(_taking(take))
-        return Consumer(channel, queue, tag)
+        return await self._start(channel, number, queue.name, take, {})
 
-    async def _consuming_channel(self, of: str, prefetch: int) -> AbstractChannel:
-        channel = self._connection.channel()
+    async def teller(self, exchange: str) -> Callable[[bytes], Awaitable[None]]:
+        """Give a function that tells whoever watches `exchange`; nothing is confirmed."""
+        channel = self._connection.channel(publisher_confirms=False)
+        await channel.initialize()
+        target = await channel.get_exchange(exchange, ensure=False)
+
+        async def tell(body: bytes) -> None:
+            await target.publish(aio_pika.Message(body), "", mandatory=False, timeout=TELLING)
+
+        return tell
+
+    async def _consuming_channel(self, of: str, prefetch: int) -> tuple[AbstractChannel, int]:
+        channel = self._connection.channel(publisher_confirms=False)
         await channel.initialize()
         await channel.set_qos(prefetch)
         underlying = await channel.get_underlay_channel()
@@ -177,7 +191,24 @@ class Broker:
         channel.close_callbacks.add(
             lambda _, error: self._line.lose(f"RabbitMQ closed the channel of {of}: {error}")
         )
-        return channel
+        return channel, underlying.number
+
+    async def _start(
+        self,
+        channel: AbstractChannel,
+        number: int,
+        queue: str,
+        take: Take,
+        arguments: Mapping[str, str | int],
+    ) -> Consumer:
+        intake = Intake(self._line, number, take)
+        started = await (await channel.get_underlay_channel()).basic_consume(
+            queue,
+            _left_to_the_intake,
+            arguments={f"x-{name}": value for name, value in arguments.items()},
+            timeout=CONSUMING,
+        )
+        return Consumer(channel, intake, started.consumer_tag or "")
 
     @property
     def _underlying(self) -> aiormq.abc.AbstractConnection:
@@ -258,11 +289,8 @@ async def _close(connection: aio_pika.Connection, line: Line) -> None:
     line.hang_up()
 
 
-def _taking(take: Take) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
-    async def translate(incoming: AbstractIncomingMessage) -> None:
-        await take(delivery_of(incoming))
-
-    return translate
+async def _left_to_the_intake(_message: object) -> None:
+    """Stand where aiormq wants somebody for deliveries; it never sees one."""
 
 
 def _plainly(url: URL, error: BaseException) -> str:

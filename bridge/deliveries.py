@@ -1,14 +1,15 @@
-"""Deliveries: what RabbitMQ lends to a consumer, and the copies made of those that fail."""
+"""Consumers of queues, and the copies made of deliveries that fail."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError
+
+from bridge.intake import Delivery, Intake
 
 Seconds: TypeAlias = float
 
@@ -34,46 +35,23 @@ class ConnectionLost(BrokerError):
 FAILURES = (AMQPError, aiormq.ChannelInvalidStateError, OSError, TimeoutError)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
-    """A message that RabbitMQ has lent to this consumer until it is settled."""
-
-    message_id: str
-    command: str
-    routing_key: str
-    operation_id: str
-    headers: Mapping[str, Any]
-    body: bytes
-    incoming: AbstractIncomingMessage
-
-    async def ack(self) -> None:
-        """Settle: it is done with, RabbitMQ may forget it.
-
-        Raises:
-            ConnectionLost: it is not settled, and comes again.
-
-        """
-        try:
-            await self.incoming.ack()
-        except FAILURES as error:
-            raise ConnectionLost(f"an ack did not leave: {error!r}") from error
-
-
-Take: TypeAlias = Callable[[Delivery], Awaitable[None]]
-"""Called with each delivery, in a task of its own."""
-
-
 class Consumer:
     """Takes the deliveries of one queue."""
 
-    def __init__(self, channel: AbstractChannel, queue: AbstractQueue, tag: str) -> None:
+    def __init__(self, channel: AbstractChannel, intake: Intake, tag: str) -> None:
         self._channel = channel
-        self._queue = queue
+        self._intake = intake
         self._tag = tag
 
     async def stop(self) -> None:
         """Take no more deliveries; what was taken can still be settled."""
-        await self._queue.cancel(self._tag)
+        await (await self._channel.get_underlay_channel()).basic_cancel(self._tag)
+
+    async def close(self) -> None:
+        """Take no more deliveries, and give back what was not settled, in its order."""
+        self._intake.close()
+        self._channel.close_callbacks.clear()
+        await self._channel.close()
 
 
 class Copier:
@@ -103,29 +81,15 @@ class Copier:
             raise ConnectionLost(f"no confirm for a copy to {exchange}: {error!r}") from error
 
 
-def delivery_of(incoming: AbstractIncomingMessage) -> Delivery:
-    """Give what aio-pika received in our terms."""
-    return Delivery(
-        message_id=incoming.message_id or "",
-        command=incoming.type or "",
-        routing_key=incoming.routing_key or "",
-        operation_id=incoming.correlation_id or "",
-        headers=incoming.headers,
-        body=incoming.body,
-        incoming=incoming,
-    )
-
-
 def _copy(delivery: Delivery, headers: Mapping[str, Any]) -> aio_pika.Message:
-    incoming = delivery.incoming
     return aio_pika.Message(
         delivery.body,
         headers={**delivery.headers, **headers},
-        content_type=incoming.content_type,
+        content_type=delivery.text("content_type") or None,
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        correlation_id=incoming.correlation_id,
-        message_id=incoming.message_id,
-        timestamp=incoming.timestamp or datetime.now(UTC),
-        type=incoming.type,
-        app_id=incoming.app_id,
+        correlation_id=delivery.operation_id or None,
+        message_id=delivery.message_id or None,
+        timestamp=delivery.timestamp or datetime.now(UTC),
+        type=delivery.command or None,
+        app_id=delivery.text("app_id") or None,
     )

@@ -37,7 +37,7 @@ async def watch(
     deliveries: asyncio.Queue[Delivery] = asyncio.Queue()  # bounded by the prefetch
     async with connect(url, name="openim-bridge tail", timeout=timeout) as broker:
         await broker.declare(BRIDGE)
-        await broker.watch(RECEIVED, pattern, deliveries.put, most=BUFFER)
+        await broker.watch(RECEIVED, pattern, deliveries.put_nowait, most=BUFFER)
         log.info("watching", extra={"pattern": pattern})
         await first_of(broker.until_lost(), _show_all(deliveries, show, count))
 
@@ -48,7 +48,7 @@ async def _show_all(
     for _ in itertools.count() if count is None else range(count):
         delivery = await deliveries.get()
         show(delivery)
-        await delivery.ack()
+        delivery.ack()
 
 
 def as_text(delivery: Delivery, *, with_body: bool) -> str:

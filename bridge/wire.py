@@ -11,21 +11,21 @@ import itertools
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from pamqp.commands import Basic
 
-_FRAME = struct.Struct(">BHI")
-_FRAME_END = b"\xce"
-_FRAME_OVERHEAD = 8
-_METHOD, _HEADER, _BODY = 1, 2, 3
+FRAME = struct.Struct(">BHI")
+FRAME_END = b"\xce"
+FRAME_OVERHEAD = 8
+METHOD, HEADER, BODY = 1, 2, 3
 _CONNECTION_BLOCKED, _CONNECTION_UNBLOCKED = (10, 60), (10, 61)
 _CLOSES = {(10, 50): "connection", (20, 40): "channel"}
 _OVER_A_MESSAGE = frozenset({406, 501, 502, 505, 541})
 """Reply codes with which RabbitMQ closes over what it was sent: too large, no frame."""
-_BASIC_PUBLISH, _BASIC_RETURN, _BASIC_ACK, _BASIC_NACK = (60, 40), (60, 50), (60, 80), (60, 120)
-_HEARTBEAT = _FRAME.pack(8, 0, 0) + _FRAME_END
-_METHOD_ID = struct.Struct(">HH")
+_PUBLISH, _RETURN, ACK, _NACK = (60, 40), (60, 50), (60, 80), (60, 120)
+_HEARTBEAT = FRAME.pack(8, 0, 0) + FRAME_END
+METHOD_ID = struct.Struct(">HH")
 _CONFIRM = struct.Struct(">QB")
 _U32 = struct.Struct(">I")
 _CONTENT = struct.Struct(">HHQ")
@@ -53,13 +53,20 @@ Settled: TypeAlias = Callable[[Sequence[Numbered], Outcome], None]
 """Told which messages have met their outcome."""
 
 
+class Channel(Protocol):
+    """A channel whose frames are read here."""
+
+    def take(self, kind: int, method: tuple[int, ...] | None, payload: bytes) -> bool:
+        """Read one of its frames; False leaves it to aiormq."""
+
+
 class Line(asyncio.StreamReader):
     """The stream from the broker to aiormq, with the confirms taken out of it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.transport: asyncio.Transport | None = None
-        self.publishers: dict[int, Publisher] = {}
+        self.channels: dict[int, Channel] = {}
         self.over_a_message = False
         self.unblocked = asyncio.Event()
         self.unblocked.set()
@@ -71,12 +78,12 @@ class Line(asyncio.StreamReader):
         """Take what the socket gave: our frames out, the others on to aiormq."""
         buffer = self._rest + data if self._rest else bytes(data)
         start, passed = 0, []
-        while len(buffer) - start >= _FRAME_OVERHEAD:
-            kind, channel, length = _FRAME.unpack_from(buffer, start)
-            end = start + length + _FRAME_OVERHEAD
+        while len(buffer) - start >= FRAME_OVERHEAD:
+            kind, channel, length = FRAME.unpack_from(buffer, start)
+            end = start + length + FRAME_OVERHEAD
             if end > len(buffer):
                 break
-            if not self._take(kind, channel, buffer, start + _FRAME.size):
+            if not self._take(kind, channel, buffer[start + FRAME.size : end - 1]):
                 passed.append(buffer[start:end])
             start = end
         self._rest = buffer[start:]
@@ -92,21 +99,21 @@ class Line(asyncio.StreamReader):
             self._last_passed = now
             super().feed_data(b"".join(frames))
 
-    def _take(self, kind: int, channel: int, buffer: bytes, at: int) -> bool:
-        """Handle the frame whose payload starts `at`; False leaves it to aiormq."""
-        method = _METHOD_ID.unpack_from(buffer, at) if kind == _METHOD else None
-        publisher = self.publishers.get(channel)
-        if method in _CLOSES and (publisher or not channel):
-            code = int.from_bytes(buffer[at + 4 : at + 6], "big")
-            text = buffer[at + 7 : at + 7 + buffer[at + 6]].decode(errors="replace")
+    def _take(self, kind: int, number: int, payload: bytes) -> bool:
+        """Handle a frame; False leaves it to aiormq."""
+        channel = self.channels.get(number)
+        method = METHOD_ID.unpack_from(payload) if kind == METHOD else None
+        if method in _CLOSES and (channel or not number):
+            code = int.from_bytes(payload[4:6], "big")
+            text = payload[7 : 7 + payload[6]].decode(errors="replace")
             self.over_a_message = code in _OVER_A_MESSAGE
             self.lose(f"RabbitMQ closed the {_CLOSES[method]}: {code} {text}")
         elif method == _CONNECTION_BLOCKED:
             self.unblocked.clear()
         elif method == _CONNECTION_UNBLOCKED:
             self.unblocked.set()
-        elif publisher is not None:
-            return publisher.take(kind, method, buffer, at)
+        elif channel is not None:
+            return channel.take(kind, method, payload)
         return False
 
     def feed_eof(self) -> None:
@@ -146,12 +153,12 @@ class Publisher:
         self, line: Line, channel: int, exchange: str, frame_max: int, settled: Settled
     ) -> None:
         self._line = line
-        line.publishers[channel] = self
+        line.channels[channel] = self
         self._channel = channel
         self._settled = settled
-        self._largest = frame_max - _FRAME_OVERHEAD
+        self._largest = frame_max - FRAME_OVERHEAD
         name = exchange.encode()
-        self._publish = _METHOD_ID.pack(*_BASIC_PUBLISH) + bytes((0, 0, len(name))) + name
+        self._publish = METHOD_ID.pack(*_PUBLISH) + bytes((0, 0, len(name))) + name
         self._last_tag = 0
         self._unconfirmed: dict[int, Numbered] = {}
         self._returned: set[int] = set()
@@ -172,34 +179,33 @@ class Publisher:
         method = self._publish + message[:key_end] + _MANDATORY
         content = _CONTENT.pack(_BASIC, 0, len(message) - body_at)
         frames += (
-            _FRAME.pack(_METHOD, self._channel, len(method)),
+            FRAME.pack(METHOD, self._channel, len(method)),
             method,
-            _FRAME_END,
-            _FRAME.pack(_HEADER, self._channel, len(content) + body_at - properties_at),
+            FRAME_END,
+            FRAME.pack(HEADER, self._channel, len(content) + body_at - properties_at),
             content,
             message[properties_at:body_at],
-            _FRAME_END,
+            FRAME_END,
         )
         for at in range(body_at, len(message), self._largest):
             part = message[at : at + self._largest]
-            frames += (_FRAME.pack(_BODY, self._channel, len(part)), part, _FRAME_END)
+            frames += (FRAME.pack(BODY, self._channel, len(part)), part, FRAME_END)
 
-    def take(self, kind: int, method: tuple[int, ...] | None, buffer: bytes, at: int) -> bool:
+    def take(self, kind: int, method: tuple[int, ...] | None, payload: bytes) -> bool:
         """Read one frame of this channel; False if it is not about a publish."""
-        if method in (_BASIC_ACK, _BASIC_NACK):
-            tag, bits = _CONFIRM.unpack_from(buffer, at + 4)
-            self._settle(tag, multiple=bool(bits & 1), confirmed=method == _BASIC_ACK)
+        if method in (ACK, _NACK):
+            tag, bits = _CONFIRM.unpack_from(payload, 4)
+            self._settle(tag, multiple=bool(bits & 1), confirmed=method == ACK)
             return True
-        if kind == _HEADER:
-            self._note_returned(buffer, at)
+        if kind == HEADER:
+            self._note_returned(payload)
             return True
-        return method == _BASIC_RETURN or kind == _BODY
+        return method == _RETURN or kind == BODY
 
-    def _note_returned(self, buffer: bytes, at: int) -> None:
+    def _note_returned(self, payload: bytes) -> None:
         """Remember the returned message; the confirm that follows it means nothing."""
         properties = Basic.Properties()
-        flags = int.from_bytes(buffer[at + 12 : at + 14], "big")
-        properties.unmarshal(flags, buffer[at + 14 :])
+        properties.unmarshal(int.from_bytes(payload[12:14], "big"), payload[14:])
         wanted = (properties.message_id or "").encode()
         # A walk over the window, but only when even the alternate exchange is missing.
         for tag, (_, message) in self._unconfirmed.items():
