@@ -176,7 +176,10 @@ class Broker:
         target = await channel.get_exchange(exchange, ensure=False)
 
         async def tell(body: bytes) -> None:
-            await target.publish(aio_pika.Message(body), "", mandatory=False, timeout=TELLING)
+            with contextlib.suppress(TimeoutError):
+                await target.publish(
+                    aio_pika.Message(body), "", mandatory=False, timeout=TELLING
+                )
 
         return tell
 

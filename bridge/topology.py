@@ -71,6 +71,14 @@ Each wait is a queue of its own: in one queue, a long wait would hold up a short
 """
 
 
+HOLDS = (0.5, 1, 2, 4, 8, 15)
+"""Seconds that an ordered subscription holds a key after each failed attempt, half a minute in
+all; after the last, the dead letters, and the key goes on."""
+
+WORKERS = "openim.workers"
+"""Fanout exchange on which workers tell each other that they are there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
     """An exchange, durable."""
@@ -165,9 +173,15 @@ BRIDGE = Topology(
 """What the receiver needs, whoever listens."""
 
 
-def work_queue(subscription: str) -> str:
-    """Name the queue that `subscription` takes its deliveries from."""
-    return f"openim.work.{subscription}"
+def partition_name(partition: int) -> str:
+    """Give the last word of a routing key."""
+    return f"p{partition:02d}"
+
+
+def work_queue(subscription: str, partition: int | None = None) -> str:
+    """Name the queue that `subscription` takes its deliveries from, if ordered one of them."""
+    name = f"openim.work.{subscription}"
+    return name if partition is None else f"{name}.{partition_name(partition)}"
 
 
 def dead_letter_queue(subscription: str) -> str:
@@ -180,33 +194,53 @@ def wait_exchange(seconds: int) -> str:
     return f"openim.wait.{seconds}s"
 
 
-def subscription(name: str, patterns: tuple[str, ...]) -> Topology:
+def subscription(name: str, events: tuple[str, ...], *, partitions: int = 0) -> Topology:
     """Everything one subscription needs.
 
     Args:
         name: The subscription's name, part of its queues' names.
-        patterns: Binding patterns on CALLBACKS, such as `friend.after.#`.
+        events: Routing keys without their partitions, such as `friend.after.add_friend`.
+        partitions: How many queues an ordered one has, each with one consumer at a time: as
+            many as the receiver numbers. 0 if it is not ordered.
 
     """
-    work, dead = work_queue(name), dead_letter_queue(name)
+    dead = dead_letter_queue(name)
+    sources: tuple[int | None, ...] = tuple(range(partitions)) or (None,)
+    arguments = _dead_lettering(DEAD_LETTERS, dead)
+    if partitions:
+        arguments |= {"single_active_consumer": True}
     return Topology(
         exchanges=(
             Exchange(name=DEAD_LETTERS, kind="direct"),
             Exchange(name=RETRY, kind="direct"),
+            Exchange(name=WORKERS, kind="fanout"),
             *(Exchange(name=wait_exchange(wait), kind="fanout") for wait in SCHEDULE),
         ),
         queues=(
             _quorum(dead),
-            _quorum(work, delivery_limit=DELIVERY_LIMIT, **_dead_lettering(DEAD_LETTERS, dead)),
+            *(
+                _quorum(work_queue(name, source), delivery_limit=DELIVERY_LIMIT, **arguments)
+                for source in sources
+            ),
             *(_waiting(wait_exchange(wait), wait, RETRY) for wait in SCHEDULE),
         ),
         bindings=(
             Binding(exchange=DEAD_LETTERS, queue=dead, routing_key=dead),
-            Binding(exchange=RETRY, queue=work, routing_key=work),
             *(
                 Binding(exchange=wait_exchange(w), queue=wait_exchange(w), routing_key="")
                 for w in SCHEDULE
             ),
-            *(Binding(exchange=CALLBACKS, queue=work, routing_key=key) for key in patterns),
+            *(each for source in sources for each in _work_bindings(name, source, events)),
         ),
+    )
+
+
+def _work_bindings(
+    name: str, partition: int | None, events: tuple[str, ...]
+) -> tuple[Binding, ...]:
+    work = work_queue(name, partition)
+    last = "*" if partition is None else partition_name(partition)
+    return (
+        Binding(exchange=RETRY, queue=work, routing_key=work),
+        *(Binding(exchange=CALLBACKS, queue=work, routing_key=f"{e}.{last}") for e in events),
     )

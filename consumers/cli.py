@@ -46,7 +46,7 @@ def work(handlers: str | None) -> None:
 
 async def _work(settings: Settings, subscriptions: list[registry.Handlers]) -> None:
     stop = stop_signal()
-    async with database.opened(settings.database_url) as opened:
+    async with database.opened(settings.database_url, settings.database_connections) as opened:
         await opened.wait_until_ready(stop)
         await Worker(settings, subscriptions, opened).run(stop)
 

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from sqlalchemy import MetaData, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -26,6 +26,13 @@ _DRIVERS = {
 _SCHEMA_LOCK = 5_271_043
 """Key of the PostgreSQL advisory lock under which tables are created, any fixed number."""
 
+_AWAY_IN_SQLITE = ("BUSY", "LOCKED", "FULL", "IOERR", "CANTOPEN", "READONLY")
+"""SQLite's errors that say nothing against the statement."""
+
+_AWAY_IN_POSTGRESQL = ("08", "53", "57P", "25006")
+"""How such errors of PostgreSQL begin: no connection, no resources, shutting down or starting,
+and a standby that takes no writes."""
+
 FAILURES = (SQLAlchemyError, OSError)
 """What a database that is away or broken raises."""
 
@@ -33,17 +40,42 @@ PAUSE = 1.0
 """Seconds between attempts to reach a database that is away at start."""
 
 
-class Database:
-    """An open database."""
+class DatabaseAway(Exception):
+    """The database cannot be reached, or takes no writes now; nothing is wrong with them."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+
+class Database:
+    """An open database.
+
+    Attributes:
+        room: To be held around a transaction, so that none waits for a connection.
+
+    """
+
+    def __init__(self, engine: AsyncEngine, connections: int = 1) -> None:
         self._engine = engine
+        self.room = asyncio.Semaphore(connections)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction; commit at the end of the block, roll back if it raises."""
-        async with self._engine.begin() as connection:
-            yield connection
+        """Begin a transaction; commit at the end of the block, roll back if it raises.
+
+        Raises:
+            DatabaseAway: at the begin, in the block or at the commit.
+
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._engine.connect())
+            except (OSError, DBAPIError) as error:
+                raise DatabaseAway(reason(error)) from error
+            try:
+                async with connection.begin():
+                    yield connection
+            except DBAPIError as error:
+                if not _is_away(error):
+                    raise
+                raise DatabaseAway(reason(error)) from error
 
     async def create_tables(self) -> None:
         """Create what does not exist yet; many workers may do so at a time."""
@@ -72,6 +104,16 @@ class Database:
                 return
 
 
+def _is_away(error: DBAPIError) -> bool:
+    sqlite_name = str(getattr(error.orig, "sqlite_errorname", ""))
+    state = str(getattr(error.orig, "sqlstate", "") or "")
+    return (
+        error.connection_invalidated
+        or sqlite_name.removeprefix("SQLITE_").startswith(_AWAY_IN_SQLITE)
+        or state.startswith(_AWAY_IN_POSTGRESQL)
+    )
+
+
 def reason(error: BaseException) -> str:
     """Give the cause of a database's error in one line, without the statement's values."""
     cause = getattr(error, "orig", None) or error
@@ -80,21 +122,26 @@ def reason(error: BaseException) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    """Open the database at `url`; nothing is connected before it is used."""
+async def opened(url: str, connections: int = 20) -> AsyncIterator[Database]:
+    """Open the database at `url`; nothing is connected before it is used.
+
+    Args:
+        url: SQLite or PostgreSQL.
+        connections: To PostgreSQL, at most.
+
+    """
     parsed = make_url(url)
     driver = _DRIVERS[parsed.drivername]
     options: dict[str, Any] = {"hide_parameters": True}
     if driver.startswith("sqlite"):
         # SQLite has one writer; a queue here is fairer than its busy handler.
-        options |= {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
-    else:
-        options |= {"pool_size": 20, "max_overflow": 0, "pool_pre_ping": True}
+        connections = 1
+    options |= {"pool_size": connections, "max_overflow": 0, "pool_timeout": 60}
     engine = create_async_engine(parsed.set(drivername=driver), **options)
     if driver.startswith("sqlite"):
         event.listen(engine.sync_engine, "connect", _make_durable)
     try:
-        yield Database(engine)
+        yield Database(engine, connections)
     finally:
         await engine.dispose()
 

@@ -41,11 +41,37 @@ class Worker(Process, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            le=19,
-            description="Deliveries handled at a time, for each subscription. Below RabbitMQ's"
-            " delivery limit of 20, or one that kills its worker takes innocents with it.",
+            le=1000,
+            description="Deliveries handled at a time, for each subscription. An ordered one"
+            " fetches so many for each partition.",
         ),
     ] = 16
+    partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Queues of an ordered subscription: as many as `BRIDGE_PARTITIONS`.",
+        ),
+    ] = 16
+    database_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Connections to PostgreSQL, at most, and so transactions at a time."
+            " SQLite has one.",
+        ),
+    ] = 20
+    inbox_days: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3650,
+            description="Days for which the inbox remembers what was handled. A message that"
+            " comes again later, such as a replayed one, is handled again.",
+        ),
+    ] = 30.0
     handler_timeout: Annotated[
         Seconds,
         Meta(

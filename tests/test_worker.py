@@ -334,7 +334,8 @@ async def test_deliveries_are_shared_by_workers(amqp_url: str, tmp_path: Path) -
     ):
         await declared(amqp_url, "shared")
         for number in range(30):
-            await publish(amqp_url, APPLY, b'{"fromUserID":"%d","toUserID":"b"}' % number)
+            body = b'{"fromUserID":"%d","toUserID":"b"}' % number
+            await publish(amqp_url, APPLY, body, message_id=str(number))
         await until(lambda: len(seen) == 30)
     assert {worker for worker, _ in seen} == {"one", "two"}
     assert {user for _, user in seen} == {str(number) for number in range(30)}

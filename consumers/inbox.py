@@ -1,0 +1,64 @@
+"""The inbox: which handler has dealt with which message, in the handler's own transaction.
+
+A message comes again after a crash, a lost line, a retry or a replay, always under the same
+message id. Its row here is written together with what the handler writes, so both are there
+or neither is: the effect in SQL happens once.
+"""
+
+import time
+from collections.abc import Collection
+from datetime import timedelta
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumers.database import METADATA
+
+FORGOTTEN_AT_ONCE = 10_000
+"""Rows removed in one transaction."""
+
+TABLE = Table(
+    "inbox",
+    METADATA,
+    Column("handler", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("handled_ms", BigInteger, nullable=False),
+    Index("inbox_by_time", "handled_ms"),
+)
+
+
+async def claim(
+    transaction: AsyncConnection, handler: str, message_ids: Collection[str]
+) -> set[str]:
+    """Note that `handler` deals with messages; give those that it has not dealt with before.
+
+    Another worker that claims one of them at the same time waits for this transaction.
+    """
+    insert = (sqlite if transaction.dialect.name == "sqlite" else postgresql).insert
+    now = time.time_ns() // 1_000_000
+    rows = [
+        {"handler": handler, "message_id": message_id, "handled_ms": now}
+        # In one order, or two workers with the same messages would wait for each other.
+        for message_id in sorted(set(message_ids))
+    ]
+    claimed = await transaction.execute(
+        insert(TABLE).values(rows).on_conflict_do_nothing().returning(TABLE.c.message_id)
+    )
+    return set(claimed.scalars())
+
+
+async def forget(transaction: AsyncConnection, older_than: timedelta) -> int:
+    """Remove old rows, some of them at a time; give how many."""
+    before = time.time_ns() // 1_000_000 - int(older_than.total_seconds() * 1000)
+    old = (
+        select(TABLE.c.handler, TABLE.c.message_id)
+        .where(TABLE.c.handled_ms < before)
+        .limit(FORGOTTEN_AT_ONCE)
+    ).subquery()
+    removed = await transaction.execute(
+        delete(TABLE).where(
+            TABLE.c.handler == old.c.handler, TABLE.c.message_id == old.c.message_id
+        )
+    )
+    return removed.rowcount

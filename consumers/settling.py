@@ -1,0 +1,266 @@
+"""How one delivery is handled and settled; every one of them is, on every path.
+
+    handled                   commit, then ack
+    Retry, or another error   a copy to the wait queue of its step, then ack; in an ordered
+                              subscription its key is held, and it is tried again here
+    Reject, unreadable        a copy to the dead letters, then ack
+    no attempt left           the same
+    Unavailable, no database  the subscription pauses, then the same attempt again
+    stopping, line lost       not settled: RabbitMQ gives it to somebody else
+
+A copy is confirmed before the original is acked, so nothing falls between them; a crash in
+between leaves two, under one message id.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.broker import ConnectionLost, Copier, Delivery
+from bridge.contract import Event, MalformedCallback, UnknownCommand, decode
+from bridge.topology import DEAD_LETTERS, HOLDS, SCHEDULE, dead_letter_queue, wait_exchange
+from consumers import inbox
+from consumers.context import BatchContext, Context, EventLog, Receipt
+from consumers.database import Database, DatabaseAway
+from consumers.lanes import Job, Lanes
+from consumers.pause import Pause
+from consumers.registry import Handler, Handlers, Reject, Retry, Unavailable
+from consumers.settings import Worker as Settings
+
+log = logging.getLogger(__name__)
+
+LONGEST_REASON = 500
+"""Characters of an error that travel in a header."""
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """A job whose event has been read."""
+
+    job: Job
+    event: Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settling:
+    """Handles and settles the deliveries of one subscription."""
+
+    handlers: Handlers
+    lanes: Lanes
+    pause: Pause
+    database: Database
+    copier: Copier
+    settings: Settings
+
+    async def read(self, job: Job) -> tuple[Handler, Event] | None:
+        """Give a delivery's event and its handler; bury it if there is none."""
+        delivery = job.delivery
+        try:
+            event = decode(delivery.command, delivery.body)
+            handler = self._handler(event)
+        except (MalformedCallback, UnknownCommand, Reject) as error:
+            await self._bury(job, error)
+            self._settled(job)
+            return None
+        return handler, event
+
+    def _handler(self, event: Event) -> Handler:
+        handler = self.handlers.of(type(event))
+        if handler is None:
+            name = type(event).__name__
+            raise Reject(f"no handler of {self.handlers.subscription} takes {name}")
+        return handler
+
+    async def handle(self, handler: Handler, tasks: Sequence[Task]) -> None:
+        """Have events handled, together, and settle them whatever comes of that."""
+        error = await self._attempt(handler, tasks)
+        if error is None:
+            for task in tasks:
+                self._settled(task.job)
+        elif len(tasks) == 1:
+            await self._settle_failed(tasks[0].job, error)
+        else:
+            for task in tasks:
+                await self.handle(handler, [task])
+
+    def _settled(self, job: Job) -> None:
+        job.delivery.ack()
+        self.lanes.done(job)
+
+    async def _attempt(self, handler: Handler, tasks: Sequence[Task]) -> Exception | None:
+        """Call a handler, as often as something that all need is away; give its error."""
+        while True:
+            await self.pause.over()
+            try:
+                await self._call(handler, tasks)
+            except (Unavailable, DatabaseAway) as error:
+                self.pause.begin(_in_words(error))
+            except Exception as error:  # noqa: BLE001  # whatever a handler raises
+                return error
+            else:
+                self.pause.end()
+                return None
+
+    async def _call(self, handler: Handler, tasks: Sequence[Task]) -> None:
+        if not handler.sql:
+            async with asyncio.timeout(self.settings.handler_timeout):
+                await _called(handler, tasks, None)
+            return
+        async with self._transaction() as transaction:
+            ids = [task.job.delivery.message_id for task in tasks]
+            new = await inbox.claim(transaction, handler.name, [id_ for id_ in ids if id_])
+            fresh = [
+                task for task, id_ in zip(tasks, ids, strict=True) if id_ in new or not id_
+            ]
+            if fresh:
+                await _called(handler, fresh, transaction)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        # Waiting for a connection is nobody's fault, and no part of the handler's time.
+        async with (
+            self.database.room,
+            asyncio.timeout(self.settings.handler_timeout),
+            self.database.transaction() as transaction,
+        ):
+            yield transaction
+
+    async def _settle_failed(self, job: Job, error: Exception) -> None:
+        if isinstance(error, Reject):
+            await self._bury(job, error)
+        elif self.handlers.ordered and self._may_hold(job):
+            self._hold(job, error)
+            return
+        elif self.handlers.ordered or job.attempt > len(SCHEDULE):
+            await self._bury(job, error)
+        else:
+            await self._try_later(job, error)
+        self._settled(job)
+
+    def _may_hold(self, job: Job) -> bool:
+        return job.attempt <= len(HOLDS) and not self.lanes.crowded(job.key)
+
+    def _hold(self, job: Job, error: Exception) -> None:
+        """Try again here after a while; only deliveries of the same key wait for it."""
+        seconds = HOLDS[job.attempt - 1]
+        if isinstance(error, Retry) and error.after:
+            seconds = min(max(seconds, error.after.total_seconds()), HOLDS[-1])
+        _say("key held", job, error, seconds=seconds)
+        job.attempt += 1
+        self.lanes.hold(job, seconds)
+
+    async def _try_later(self, job: Job, error: Exception) -> None:
+        """Put a copy into the wait queue of this attempt's step."""
+        at_least = 0.0
+        if isinstance(error, Retry) and error.after:
+            at_least = error.after.total_seconds()
+        fitting = [s for s in SCHEDULE[job.attempt - 1 :] if s >= at_least] or SCHEDULE[-1:]
+        await self._copy(job, wait_exchange(fitting[0]), job.source.queue, error, more=1)
+        _say("delivery waits", job, error, seconds=fitting[0])
+
+    async def _bury(self, job: Job, error: Exception) -> None:
+        """Put a copy into the dead letters, with the reason."""
+        queue = dead_letter_queue(self.handlers.subscription)
+        await self._copy(job, DEAD_LETTERS, queue, error)
+        log.error("dead letter", extra=_facts(job, error))
+
+    async def _copy(
+        self, job: Job, exchange: str, routing_key: str, error: Exception, more: int = 0
+    ) -> None:
+        headers = job.delivery.headers
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        added = {
+            "x-attempt": job.attempt + more,
+            "x-last-error": _in_words(error),
+            "x-first-failure": headers.get("x-first-failure", now),
+            "x-last-failure": now,
+            "x-routing-key": headers.get("x-routing-key", job.delivery.routing_key),
+        }
+        while True:
+            try:
+                await self.copier.publish(
+                    job.delivery, exchange, routing_key, added, self.settings.confirm_timeout
+                )
+            except ConnectionLost as lost:
+                # If it is the line, we are cancelled; else that queue is full or broken.
+                self.pause.begin(str(lost))
+                await self.pause.over()
+            else:
+                return
+
+
+async def _called(
+    handler: Handler, tasks: Sequence[Task], transaction: AsyncConnection | None
+) -> None:
+    """Call a handler as it wants to be called."""
+    if handler.batching is not None:
+        events = [task.event for task in tasks]
+        if not handler.wants_context:
+            await handler.call(events)
+            return
+        receipts = tuple(Receipt(**_receipt(task.job)) for task in tasks)
+        name = logging.getLogger(f"handler.{handler.name}")
+        await handler.call(
+            events,
+            BatchContext(receipts=receipts, sql=transaction, log=EventLog(name, {})),
+        )
+    elif handler.wants_context:
+        (task,) = tasks
+        name = logging.getLogger(f"handler.{handler.name}")
+        await handler.call(
+            task.event,
+            Context(**_receipt(task.job), sql=transaction, log=EventLog(name, ids(task.job))),
+        )
+    else:
+        await handler.call(tasks[0].event)
+
+
+def _receipt(job: Job) -> dict[str, Any]:
+    delivery = job.delivery
+    received = delivery.headers.get("x-received-ms", 0)
+    milliseconds = received if isinstance(received, int) else 0
+    return {
+        "message_id": delivery.message_id,
+        "attempt": job.attempt,
+        "received": datetime.fromtimestamp(milliseconds / 1000, UTC),
+        "operation_id": delivery.operation_id,
+    }
+
+
+def attempt_of(delivery: Delivery) -> int:
+    """Give which attempt a delivery is, 1 at first."""
+    if not delivery.may_have("x-attempt"):
+        return 1
+    attempt = delivery.headers.get("x-attempt", 1)
+    return attempt if isinstance(attempt, int) else 1
+
+
+def _say(what: str, job: Job, error: Exception, *, seconds: float) -> None:
+    log.warning(
+        what,
+        exc_info=None if isinstance(error, Retry) else error,
+        extra=_facts(job, error) | {"seconds": seconds},
+    )
+
+
+def _facts(job: Job, error: Exception) -> dict[str, Any]:
+    return ids(job) | {"attempt": job.attempt, "reason": _in_words(error)}
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+
+
+def ids(job: Job) -> dict[str, Any]:
+    """Give what names a delivery in a log."""
+    return {
+        "message_id": job.delivery.message_id,
+        "command": job.delivery.command,
+        "operation_id": job.delivery.operation_id,
+    }

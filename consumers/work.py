@@ -1,0 +1,179 @@
+"""The work for one subscription on one connection."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from bridge.broker import Broker, Copier, Delivery
+from bridge.topology import work_queue
+from consumers.database import Database
+from consumers.lanes import Job, Lanes, Source
+from consumers.partitions import Members, share
+from consumers.pause import Pause
+from consumers.registry import Handler, Handlers
+from consumers.settings import Worker as Settings
+from consumers.settling import Settling, Task, attempt_of
+
+log = logging.getLogger(__name__)
+
+
+class Work:
+    """Runs the handlers of one subscription.
+
+    Args:
+        handlers: Whose.
+        consuming: The connection that deliveries come from.
+        copier: Publishes those that failed.
+        database: SQL for handlers.
+        settings: The worker's.
+
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        consuming: Broker,
+        copier: Copier,
+        database: Database,
+        settings: Settings,
+    ) -> None:
+        self.handlers = handlers
+        self._consuming = consuming
+        self._settings = settings
+        self._lanes = Lanes(most_behind=max(settings.prefetch // 2, 1))
+        self._settling = Settling(
+            handlers=handlers,
+            lanes=self._lanes,
+            pause=Pause(handlers.subscription),
+            database=database,
+            copier=copier,
+            settings=settings,
+        )
+        self._batches = {handler: _Batch(handler) for handler in handlers.batches}
+        self._sources: dict[int | None, Source] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to handle; an ordered subscription takes its queues in `balance`."""
+        for _ in range(self._settings.prefetch):
+            self._tasks.add(asyncio.create_task(self._run()))
+        for batch in self._batches.values():
+            self._tasks.add(asyncio.create_task(self._run_batches(batch)))
+        if not self.handlers.ordered:
+            await self._open(None)
+
+    async def balance(self, members: Members) -> None:
+        """Hold our share of the partitions, whoever comes and goes."""
+        name, count = self.handlers.subscription, self._settings.partitions
+        async for workers in members.of(name):
+            wanted = share(members.me, workers, count)
+            held = {partition for partition in self._sources if partition is not None}
+            log.info("partitions", extra={"subscription": name, "partitions": sorted(wanted)})
+            await asyncio.gather(
+                *(self._close(partition) for partition in held - wanted),
+                *(self._open(partition) for partition in wanted - held),
+            )
+
+    async def _open(self, partition: int | None) -> None:
+        source = Source(queue=work_queue(self.handlers.subscription, partition))
+        self._sources[partition] = source
+        key = _ordering_key if self.handlers.ordered else _no_key
+
+        def take(delivery: Delivery) -> None:
+            self._lanes.put(Job(delivery, source, key(delivery), attempt_of(delivery)))
+
+        prefetch = max([self._settings.prefetch, *(2 * most for most in self._most_in_batch())])
+        source.consumer = await self._consuming.consume(source.queue, take, prefetch=prefetch)
+
+    def _most_in_batch(self) -> Iterable[int]:
+        return (h.batching.most for h in self._batches if h.batching)
+
+    async def _close(self, partition: int) -> None:
+        """Give a partition to another worker, when what was begun of it has ended."""
+        source = self._sources[partition]
+        source.close()
+        await source.idle.wait()
+        del self._sources[partition]
+        if source.consumer is not None:
+            await source.consumer.close()
+
+    async def _run(self) -> None:
+        while True:
+            job = await self._lanes.next()
+            found = await self._settling.read(job)
+            if found is None:
+                continue
+            handler, event = found
+            batch = self._batches.get(handler)
+            if batch is None or job.suspect:
+                await self._settling.handle(handler, [Task(job, event)])
+            else:
+                batch.add(Task(job, event))
+
+    async def _run_batches(self, batch: "_Batch") -> None:
+        while True:
+            await self._settling.handle(batch.handler, await batch.next())
+
+    async def finish(self) -> None:
+        """Begin nothing more, and let what has begun come to its end, for a while."""
+        for source in self._sources.values():
+            source.close()
+        try:
+            async with asyncio.timeout(self._settings.grace_period):
+                for source in self._sources.values():
+                    await source.idle.wait()
+        except TimeoutError:
+            log.warning(
+                "handlers did not finish", extra={"seconds": self._settings.grace_period}
+            )
+
+    async def cancel(self) -> None:
+        """End what still runs, so that its transactions are rolled back before we go on."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._settings.grace_period)
+
+
+def _ordering_key(delivery: Delivery) -> str:
+    """Give what a delivery is in order with; one without a key is so with nothing else."""
+    return str(delivery.headers.get("ce-partitionkey") or f"\0{delivery.message_id}")
+
+
+def _no_key(_delivery: Delivery) -> str:
+    return ""
+
+
+class _Batch:
+    """Events that wait to be handled together."""
+
+    def __init__(self, handler: Handler) -> None:
+        if handler.batching is None:
+            raise TypeError("it takes one event at a time")
+        self.handler = handler
+        self._batching = handler.batching
+        self._waiting: list[Task] = []
+        self._first = asyncio.Event()
+        self._full = asyncio.Event()
+
+    def add(self, task: Task) -> None:
+        self._waiting.append(task)
+        self._first.set()
+        if len(self._waiting) >= self._batching.most:
+            self._full.set()
+
+    async def next(self) -> list[Task]:
+        """Wait for a batch: a full one, or what came within the time."""
+        await self._first.wait()
+        try:
+            async with asyncio.timeout(self._batching.within):
+                await self._full.wait()
+        except TimeoutError:
+            pass
+        most = self._batching.most
+        batch, self._waiting = self._waiting[:most], self._waiting[most:]
+        if not self._waiting:
+            self._first.clear()
+        if len(self._waiting) < most:
+            self._full.clear()
+        return batch
