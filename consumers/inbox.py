@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, delete, select
+from sqlalchemy import BigInteger, Column, Index, Table, Text, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -51,14 +51,7 @@ async def claim(
 async def forget(transaction: AsyncConnection, older_than: timedelta) -> int:
     """Remove old rows, some of them at a time; give how many."""
     before = time.time_ns() // 1_000_000 - int(older_than.total_seconds() * 1000)
-    old = (
-        select(TABLE.c.handler, TABLE.c.message_id)
-        .where(TABLE.c.handled_ms < before)
-        .limit(FORGOTTEN_AT_ONCE)
-    ).subquery()
-    removed = await transaction.execute(
-        delete(TABLE).where(
-            TABLE.c.handler == old.c.handler, TABLE.c.message_id == old.c.message_id
-        )
-    )
+    key = TABLE.c.handler, TABLE.c.message_id
+    old = select(*key).where(TABLE.c.handled_ms < before).limit(FORGOTTEN_AT_ONCE)
+    removed = await transaction.execute(delete(TABLE).where(tuple_(*key).in_(old)))
     return removed.rowcount

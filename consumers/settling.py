@@ -113,11 +113,11 @@ class Settling:
                 await _called(handler, tasks, None)
             return
         async with self._transaction() as transaction:
-            ids = [task.job.delivery.message_id for task in tasks]
-            new = await inbox.claim(transaction, handler.name, [id_ for id_ in ids if id_])
-            fresh = [
-                task for task, id_ in zip(tasks, ids, strict=True) if id_ in new or not id_
-            ]
+            # One batch may hold a message twice; one without an id cannot be told from another.
+            named = {id_: task for task in tasks if (id_ := task.job.delivery.message_id)}
+            new = await inbox.claim(transaction, handler.name, named) if named else set()
+            fresh = [task for task in tasks if not task.job.delivery.message_id]
+            fresh += [task for id_, task in named.items() if id_ in new]
             if fresh:
                 await _called(handler, fresh, transaction)
 
