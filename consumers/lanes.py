@@ -17,6 +17,9 @@ SUSPICIOUS = 2
 """Deliveries that ended without being settled, after which one is handled alone: if it takes
 the process down, it takes no others along, which would come nearer to the delivery limit."""
 
+GATHERING = 0.05
+"""Seconds before a suspect begins: others come together, and one is picked."""
+
 
 @dataclass(eq=False)
 class Source:
@@ -150,14 +153,21 @@ class _Turns:
         if not (alone or self._alone or self._suspects):
             self._running += 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
         (self._suspects if alone else self._others).append(turn)
-        self._give()
+        # Not at once: the first to come is the first to have been lent, mostly the guilty one.
+        loop.call_later(GATHERING, self._give)
         await turn
 
     def leave(self) -> None:
         self._running -= 1
-        if not self._running:
+        if self._running:
+            return
+        if self._alone and self._suspects:
+            # Its ack has to be on its way before the next may take the process down.
+            asyncio.get_running_loop().call_later(GATHERING, self._give)
+        else:
             self._give()
 
     def _give(self) -> None:

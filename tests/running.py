@@ -73,10 +73,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def eventually(
-    ask: Callable[[], Awaitable[Answer]], wanted: Callable[[Answer], bool]
+    ask: Callable[[], Awaitable[Answer]],
+    wanted: Callable[[Answer], bool],
+    seconds: float = DEADLINE,
 ) -> Answer:
-    """Ask until the answer is the wanted one; fail after DEADLINE."""
-    async with asyncio.timeout(DEADLINE):
+    """Ask until the answer is the wanted one; fail after so long."""
+    async with asyncio.timeout(seconds):
         while not wanted(answer := await ask()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return answer

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import aio_pika
@@ -18,7 +20,7 @@ from consumers import database, inbox
 from consumers.database import METADATA
 from consumers.registry import BatchContext, Context, Handlers, Reject, Unavailable
 from tests.line import line_to
-from tests.running import eventually, until
+from tests.running import DEADLINE, eventually, until
 from tests.test_worker import channel_to, count, declared, working
 
 ONLINE = "callbackAfterUserOnlineCommand"
@@ -215,36 +217,79 @@ async def test_the_inbox_forgets_what_is_old(database_url: str) -> None:
     assert claimed == {"a", "b"}
 
 
-# A worker that is killed
+# Workers that die
 
-DEADLY = """
+
+async def test_a_deadly_event_is_a_dead_letter_and_takes_no_other_along(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+    handlers = Handlers("deadly")
+
+    async with line_to(amqp_url) as line:
+
+        @handlers.on(AfterUserOnline, sql=False)
+        async def die_of_one(event: AfterUserOnline) -> None:
+            if event.user_id == "deadly":
+                # To RabbitMQ, a worker that dies is a connection that breaks.
+                line.cut()
+                await line.mend()
+                await asyncio.Event().wait()
+            seen.append(event.user_id)
+
+        users = [f"u{number}" for number in range(30)]
+        letters = topology.dead_letter_queue("deadly")
+        async with working(line.url, f"sqlite:///{tmp_path / 'x.db'}", handlers, prefetch=40):
+            await declared(amqp_url, "deadly")
+            await online(amqp_url, *users[:15], "deadly", *users[15:])
+            await eventually(lambda: count(amqp_url, letters), bool, seconds=60)
+            await until(lambda: set(seen) == set(users))
+    async with channel_to(amqp_url) as channel:
+        queue = await channel.get_queue(letters)
+        buried = [await queue.get(no_ack=True), await queue.get(no_ack=True, fail=False)]
+    assert [letter.message_id for letter in buried if letter] == ["deadly"]
+
+
+HANDLERS = '''
 import os
+from pathlib import Path
 from bridge.contract import AfterUserOnline
-from consumers.registry import Handlers
+from bridge.intake import Delivery
+from consumers.registry import Handlers, Retry
 from tests.test_effects import write
 
-handlers = Handlers("deadly")
+handlers = Handlers("killed")
+ack, dead = Delivery.ack, Path(__file__).with_name("dead")
+
+def die_once(delivery):
+    """Be killed after the commit or the copy, and before the ack."""
+    if dead.exists():
+        ack(delivery)
+    else:
+        dead.touch()
+        os.abort()
+
+Delivery.ack = die_once
 
 @handlers.on(AfterUserOnline)
 async def note(event, context):
-    if event.user_id == "deadly":
-        os.abort()
+    if event.user_id == "later" and context.attempt == 1:
+        raise Retry("once")
     await write(context, event.user_id)
-"""
+'''
 
 
 @asynccontextmanager
 async def process(
-    folder: Path, amqp_url: str, database_url: str, **settings: str
+    folder: Path, amqp_url: str, database_url: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `openim-consumers work` during the block."""
     root = Path(__file__).parents[1]
     environment = os.environ | {
         "CONSUMERS_AMQP_URL": amqp_url,
         "CONSUMERS_DATABASE_URL": database_url,
-        "CONSUMERS_HANDLERS": "deadly_handlers",
+        "CONSUMERS_HANDLERS": "killed_handlers",
         "PYTHONPATH": os.pathsep.join(map(str, (folder, root, root / "deploy"))),
-        **settings,
     }
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "consumers", "work"),
@@ -254,32 +299,29 @@ async def process(
     try:
         yield running
     finally:
-        if running.returncode is None:
+        with suppress(ProcessLookupError):
             running.kill()
         await running.wait()
 
 
-async def test_a_deadly_event_is_a_dead_letter_and_takes_no_other_along(
-    amqp_url: str, database_url: str, tmp_path: Path
+@pytest.mark.parametrize("user", ["now", "later"])
+async def test_a_worker_killed_before_its_ack_has_one_effect(
+    amqp_url: str, database_url: str, tmp_path: Path, user: str
 ) -> None:
-    (tmp_path / "deadly_handlers.py").write_text(DEADLY)
-    users = [f"u{number}" for number in range(30)]
-    letters = topology.dead_letter_queue("deadly")
-
-    async def buried() -> bool:
-        return await count(amqp_url, letters) == 1
-
+    (tmp_path / "killed_handlers.py").write_text(HANDLERS)
+    async with process(tmp_path, amqp_url, database_url) as worker:
+        await declared(amqp_url, "killed")
+        await online(amqp_url, user)
+        async with asyncio.timeout(DEADLINE):
+            assert await worker.wait() == -signal.SIGABRT
     async with process(tmp_path, amqp_url, database_url):
-        await declared(amqp_url, "deadly")
-    await online(amqp_url, *users[:15], "deadly", *users[15:])
-    while not await buried():
-        async with process(tmp_path, amqp_url, database_url) as worker:
-            dying = asyncio.create_task(worker.wait())
-            burying = asyncio.create_task(eventually(buried, bool))
-            await asyncio.wait([dying, burying], return_when=asyncio.FIRST_COMPLETED)
-            burying.cancel()
-            dying.cancel()
-    async with process(tmp_path, amqp_url, database_url):
-        await eventually(lambda: effects(database_url), lambda found: len(found) >= 30)
-    assert await effects(database_url) == sorted(users)
-    assert await count(amqp_url, letters) == 1
+        await declared(amqp_url, "killed")
+        await online(amqp_url, "after")
+        await eventually(
+            lambda: effects(database_url), lambda found: set(found) == {user, "after"}
+        )
+        work, wait = topology.work_queue("killed"), topology.wait_exchange(1)
+        for queue in (wait, work):
+            await eventually(partial(count, amqp_url, queue), lambda left: left == 0)
+    assert await effects(database_url) == sorted((user, "after"))
+    assert await count(amqp_url, topology.work_queue("killed")) == 0
