@@ -14,8 +14,7 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel
 from aiormq.connection import TransportFactory
-from aiormq.exceptions import AMQPException, ProbableAuthenticationError
-from pamqp.commands import Connection as ConnectionMethods
+from aiormq.exceptions import AMQPException
 from yarl import URL
 
 from bridge.deliveries import (
@@ -26,6 +25,7 @@ from bridge.deliveries import (
     Consumer,
     Copier,
     Seconds,
+    plainly,
 )
 from bridge.intake import Delivery, Intake, Take
 from bridge.topology import Topology
@@ -257,7 +257,7 @@ async def _open(connection: aio_pika.Connection, timeout: Seconds) -> None:
         await connection.connect(timeout)
     # The last is how aiormq finds that RabbitMQ hung up before it was even spoken to.
     except (*FAILURES, AMQPException, StopAsyncIteration) as error:
-        raise BrokerUnreachable(_plainly(connection.url, error)) from error
+        raise BrokerUnreachable(plainly(connection.url, error)) from error
 
 
 @contextmanager
@@ -294,16 +294,3 @@ async def _close(connection: aio_pika.Connection, line: Line) -> None:
 
 async def _left_to_the_intake(_message: object) -> None:
     """Stand where aiormq wants somebody for deliveries; it never sees one."""
-
-
-def _plainly(url: URL, error: BaseException) -> str:
-    """Say why a connection failed, in words for the person who configured it."""
-    where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
-    if isinstance(error, ProbableAuthenticationError):
-        return f"RabbitMQ at {where} refused the user name or password of {url.user!r}"
-    if ConnectionMethods.Close.name in str(error):
-        vhost = url.path.removeprefix("/") or "/"
-        return f"RabbitMQ at {where} has no virtual host {vhost!r} for user {url.user!r}"
-    if isinstance(error, TimeoutError):
-        return f"RabbitMQ at {where} did not answer in time"
-    return f"no RabbitMQ at {where}: {str(error) or 'it hung up'}"

@@ -1,4 +1,4 @@
-"""Consumers of queues, and the copies made of deliveries that fail."""
+"""Consumers of queues, the copies made of deliveries that fail, and what may go wrong."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,6 +8,9 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError
+from aiormq.exceptions import ProbableAuthenticationError
+from pamqp.commands import Connection as ConnectionMethods
+from yarl import URL
 
 from bridge.intake import Delivery, Intake
 
@@ -93,3 +96,16 @@ def _copy(delivery: Delivery, headers: Mapping[str, Any]) -> aio_pika.Message:
         type=delivery.command or None,
         app_id=delivery.text("app_id") or None,
     )
+
+
+def plainly(url: URL, error: BaseException) -> str:
+    """Say why a connection failed, in words for the person who configured it."""
+    where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
+    if isinstance(error, ProbableAuthenticationError):
+        return f"RabbitMQ at {where} refused the user name or password of {url.user!r}"
+    if ConnectionMethods.Close.name in str(error):
+        vhost = url.path.removeprefix("/") or "/"
+        return f"RabbitMQ at {where} has no virtual host {vhost!r} for user {url.user!r}"
+    if isinstance(error, TimeoutError):
+        return f"RabbitMQ at {where} did not answer in time"
+    return f"no RabbitMQ at {where}: {str(error) or 'it hung up'}"

@@ -33,15 +33,16 @@ _AWAY_IN_POSTGRESQL = ("08", "53", "57P", "25006")
 """How such errors of PostgreSQL begin: no connection, no resources, shutting down or starting,
 and a standby that takes no writes."""
 
-FAILURES = (SQLAlchemyError, OSError)
+
+class DatabaseAway(Exception):
+    """The database cannot be reached, or takes no writes now; nothing is wrong with them."""
+
+
+FAILURES = (SQLAlchemyError, OSError, DatabaseAway)
 """What a database that is away or broken raises."""
 
 PAUSE = 1.0
 """Seconds between attempts to reach a database that is away at start."""
-
-
-class DatabaseAway(Exception):
-    """The database cannot be reached, or takes no writes now; nothing is wrong with them."""
 
 
 class Database:
@@ -116,6 +117,8 @@ def _is_away(error: DBAPIError) -> bool:
 
 def reason(error: BaseException) -> str:
     """Give the cause of a database's error in one line, without the statement's values."""
+    if isinstance(error, DatabaseAway):
+        return str(error)
     cause = getattr(error, "orig", None) or error
     lines = str(cause).splitlines() or [""]
     return f"{type(cause).__name__}: {lines[0]}"

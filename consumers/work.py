@@ -51,14 +51,13 @@ class Work:
         )
         self._batches = {handler: _Batch(handler) for handler in handlers.batches}
         self._sources: dict[int | None, Source] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Begin to handle; an ordered subscription takes its queues in `balance`."""
-        for _ in range(self._settings.prefetch):
-            self._tasks.add(asyncio.create_task(self._run()))
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin to handle, in `tasks`; an ordered subscription gets its queues in `balance`."""
+        self._tasks = [tasks.create_task(self._run()) for _ in range(self._settings.prefetch)]
         for batch in self._batches.values():
-            self._tasks.add(asyncio.create_task(self._run_batches(batch)))
+            self._tasks.append(tasks.create_task(self._run_batches(batch)))
         if not self.handlers.ordered:
             await self._open(None)
 
@@ -127,12 +126,10 @@ class Work:
                 "handlers did not finish", extra={"seconds": self._settings.grace_period}
             )
 
-    async def cancel(self) -> None:
-        """End what still runs, so that its transactions are rolled back before we go on."""
+    def cancel(self) -> None:
+        """End what still runs; its transactions are rolled back."""
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._settings.grace_period)
 
 
 def _ordering_key(delivery: Delivery) -> str:

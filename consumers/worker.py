@@ -18,7 +18,7 @@ from bridge.message import Ids
 from bridge.topology import BRIDGE, WORKERS, subscription
 from bridge.waiting import first_of
 from consumers import inbox
-from consumers.database import FAILURES, Database, DatabaseAway
+from consumers.database import FAILURES, Database
 from consumers.partitions import Members
 from consumers.registry import Handlers
 from consumers.settings import Worker as Settings
@@ -47,11 +47,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, work until the connection breaks, wait, connect again; until `stop`."""
-        tidying = asyncio.create_task(self._tidy())
-        try:
-            await self._work_until(stop)
-        finally:
-            tidying.cancel()
+        await first_of(self._work_until(stop), self._tidy())
 
     async def _work_until(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -87,20 +83,25 @@ class Worker:
                 )
                 for purpose in ("consuming", "copying")
             ]
-            works = await self._begin(consuming, copying)
-            self._note_here()
+            works = await self._declared(consuming, copying)
             try:
-                await first_of(
-                    stop.wait(),
-                    consuming.until_lost(),
-                    copying.until_lost(),
-                    self._share(consuming, copying, works),
-                )
-                await asyncio.gather(*(work.finish() for work in works))
-            finally:
-                await asyncio.gather(*(work.cancel() for work in works))
+                async with asyncio.TaskGroup() as tasks:
+                    for work in works:
+                        await work.start(tasks)
+                    self._note_here()
+                    await first_of(
+                        stop.wait(),
+                        consuming.until_lost(),
+                        copying.until_lost(),
+                        self._share(consuming, copying, works),
+                    )
+                    await asyncio.gather(*(work.finish() for work in works))
+                    for work in works:
+                        work.cancel()
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from group
 
-    async def _begin(self, consuming: Broker, copying: Broker) -> list[Work]:
+    async def _declared(self, consuming: Broker, copying: Broker) -> list[Work]:
         await consuming.declare(BRIDGE)
         copier = await copying.copier()
         works = []
@@ -110,8 +111,6 @@ class Worker:
                 subscription(handlers.subscription, handlers.events, partitions=partitions)
             )
             works.append(Work(handlers, consuming, copier, self.database, self.settings))
-        for work in works:
-            await work.start()
         return works
 
     async def _share(self, consuming: Broker, copying: Broker, works: Sequence[Work]) -> None:
@@ -135,7 +134,7 @@ class Worker:
                 async with self.database.room, self.database.transaction() as transaction:
                     days = timedelta(days=self.settings.inbox_days)
                     forgotten = await inbox.forget(transaction, days)
-            except (*FAILURES, DatabaseAway):
+            except FAILURES:
                 forgotten = 0  # handlers say that it is away
             if forgotten < inbox.FORGOTTEN_AT_ONCE:
                 await asyncio.sleep(TIDYING)

@@ -102,13 +102,19 @@ def calls(module: Module, name: str) -> list[ast.Call]:
 
 
 def task_groups(module: Module) -> set[str]:
-    """Give the names under which a module opens task groups."""
-    return {
+    """Give the names under which a module opens task groups, or is given them."""
+    opened = {
         ast.unparse(item.optional_vars)
         for block in module.nodes(ast.AsyncWith)
         for item in block.items
         if item.optional_vars and ast.unparse(item.context_expr) == "asyncio.TaskGroup()"
     }
+    given = {
+        argument.arg
+        for argument in module.nodes(ast.arg)
+        if argument.annotation and ast.unparse(argument.annotation) == "asyncio.TaskGroup"
+    }
+    return opened | given
 
 
 def functions(module: Module) -> list[Function]:
@@ -205,7 +211,7 @@ def test_only_two_modules_catch_everything() -> None:
         for handler in module.nodes(ast.ExceptHandler)
         if handler.type is None or "Exception" in ast.unparse(handler.type).split(", ")
     }
-    assert catchers == {"bridge.connection", "consumers.worker"}
+    assert catchers == {"bridge.connection", "consumers.settling"}
 
 
 @pytest.mark.parametrize("module", CODE, ids=lambda module: module.name)

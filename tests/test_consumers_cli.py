@@ -51,7 +51,7 @@ async def test_bad_settings_are_said_at_once_and_secrets_are_not(
         CONSUMERS,
         *words,
         folder=tmp_path,
-        CONSUMERS_PREFETCH="20",
+        CONSUMERS_PREFETCH="2000",
         CONSUMERS_DATABASE_URL="mysql://hunter2",
         CONSUMERS_PREFTCH="1",
     )
