@@ -1,25 +1,35 @@
 """The command `openim-bridge`."""
 
-import asyncio
-import importlib.util
-import os
 import sys
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
 
 import click
 
-from bridge import logs, openim, sending, server, tail, workers
-from bridge.broker import BrokerError
-from bridge.journal import JournalBroken
-from bridge.loading import BadSettings, SettingsT, load
+from bridge import logs, openim, replay_cli, sending, server, subscriptions_cli, tail, workers
+from bridge.commands import (
+    BAD_SETTINGS,
+    FAILED,
+    INTERRUPTED,
+    UNREACHABLE,
+    echo,
+    fail,
+    own_settings,
+    problems_explained,
+    run,
+    settings_or_exit,
+)
 from bridge.settings import Receiver
 
-FAILED, BAD_SETTINGS, UNREACHABLE, INTERRUPTED = 1, 3, 4, 130
-"""Exit codes; 2 is click's, for a command line that cannot be read."""
-
-Result = TypeVar("Result")
+__all__ = [
+    "BAD_SETTINGS",
+    "FAILED",
+    "INTERRUPTED",
+    "UNREACHABLE",
+    "echo",
+    "fail",
+    "main",
+    "run",
+    "settings_or_exit",
+]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96})
@@ -35,7 +45,7 @@ def main() -> None:
 @main.command()
 def receive() -> None:
     """Run the receiver until SIGTERM or Ctrl-C."""
-    settings = settings_or_exit(Receiver, os.environ)
+    settings = own_settings()
     logs.set_up(settings.log_format, settings.log_level)
     with problems_explained():
         if settings.workers == 1:
@@ -105,7 +115,7 @@ def send(  # noqa: PLR0913  # the options of a command
 
 def _own_url() -> str:
     """Give the URL of a receiver with our settings, on this machine."""
-    settings = settings_or_exit(Receiver, os.environ)
+    settings = own_settings()
     if settings.port == 0:
         raise click.UsageError("the port is chosen by the system; name it with --url")
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -123,7 +133,7 @@ def tail_(pattern: str, count: int | None, *, as_json: bool, body: bool) -> None
 
     PATTERN is a binding pattern such as 'friend.#' or '*.after.#'; all by default.
     """
-    settings = settings_or_exit(Receiver, os.environ)
+    settings = own_settings()
     logs.set_up("text", "info")
     show = tail.as_json if as_json else tail.as_text
     with problems_explained():
@@ -138,51 +148,5 @@ def tail_(pattern: str, count: int | None, *, as_json: bool, body: bool) -> None
         )
 
 
-def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
-    """Read the settings of a process, or say all that is wrong with them and exit."""
-    try:
-        return load(kind, environment)
-    except BadSettings as error:
-        for problem in error.problems:
-            click.echo(f"bad setting: {problem}", err=True)
-        sys.exit(BAD_SETTINGS)
-
-
-@contextmanager
-def problems_explained() -> Iterator[None]:
-    """Turn what a person can mend into a sentence and an exit code."""
-    try:
-        yield
-    except JournalBroken as error:
-        fail(str(error), BAD_SETTINGS)
-    except BrokerError as error:
-        fail(str(error), UNREACHABLE)
-    except OSError as error:
-        fail(str(error))
-
-
-def fail(sentence: str, code: int = FAILED) -> NoReturn:
-    """End the process with a sentence about what is wrong."""
-    click.echo(f"error: {sentence}", err=True)
-    sys.exit(code)
-
-
-def echo(line: str) -> None:
-    """Print a line; end quietly if nobody reads any more, as `head` does."""
-    try:
-        click.echo(line)
-    except BrokenPipeError:
-        # What Python still holds would fail again at the end, and aloud.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-
-
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine, on uvloop where it is installed; Ctrl-C ends it quietly."""
-    try:
-        if importlib.util.find_spec("uvloop"):
-            done: Result = importlib.import_module("uvloop").run(work)
-            return done
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+for command in (*subscriptions_cli.COMMANDS, *replay_cli.COMMANDS):
+    main.add_command(command)

@@ -17,6 +17,12 @@ LONG_FILES = {"bridge.journal"}
 
 LONGEST_FUNCTION = 50
 
+COMMANDS = {
+    *("bridge.cli", "bridge.commands", "bridge.replay_cli", "bridge.subscriptions_cli"),
+    "consumers.cli",
+}
+"""The modules that read the environment, print and end the process."""
+
 BROKER = {"bridge.broker", "bridge.deliveries"}
 """The modules that know the client library."""
 
@@ -184,18 +190,18 @@ def test_only_the_commands_read_the_environment(name: str) -> None:
         for node in module.nodes(ast.Attribute)
         if node.attr == name
     }
-    assert readers <= {"bridge.cli", "consumers.cli"}
+    assert readers <= COMMANDS
     assert importing(CODE, f"os.{name}") == set()
 
 
 def test_only_the_commands_end_the_process() -> None:
     enders = {module.name for module in CODE if calls(module, "exit") or calls(module, "_exit")}
-    assert enders <= {"bridge.cli", "bridge.workers", "consumers.cli"}
+    assert enders <= COMMANDS | {"bridge.workers"}
 
 
 def test_only_the_commands_print() -> None:
     printers = {module.name for module in CODE if calls(module, "print")}
-    assert printers | importing(CODE, "click") <= {"bridge.cli", "consumers.cli"}
+    assert printers | importing(CODE, "click") <= COMMANDS
 
 
 @pytest.mark.parametrize("module", CODE, ids=lambda module: module.name)

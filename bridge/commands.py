@@ -1,0 +1,76 @@
+"""What all commands share: settings, exit codes, and sentences about what went wrong."""
+
+import asyncio
+import importlib.util
+import os
+import sys
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from bridge.broker import BrokerError
+from bridge.journal import JournalBroken
+from bridge.loading import BadSettings, SettingsT, load
+from bridge.settings import Receiver
+
+FAILED, BAD_SETTINGS, UNREACHABLE, INTERRUPTED = 1, 3, 4, 130
+"""Exit codes; 2 is click's, for a command line that cannot be read."""
+
+Result = TypeVar("Result")
+
+
+def own_settings() -> Receiver:
+    """Read the settings of the receiver from the environment, or say what is wrong and exit."""
+    return settings_or_exit(Receiver, os.environ)
+
+
+def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
+    """Read the settings of a process, or say all that is wrong with them and exit."""
+    try:
+        return load(kind, environment)
+    except BadSettings as error:
+        for problem in error.problems:
+            click.echo(f"bad setting: {problem}", err=True)
+        sys.exit(BAD_SETTINGS)
+
+
+@contextmanager
+def problems_explained() -> Iterator[None]:
+    """Turn what a person can mend into a sentence and an exit code."""
+    try:
+        yield
+    except JournalBroken as error:
+        fail(str(error), BAD_SETTINGS)
+    except BrokerError as error:
+        fail(str(error), UNREACHABLE)
+    except OSError as error:
+        fail(str(error))
+
+
+def fail(sentence: str, code: int = FAILED) -> NoReturn:
+    """End the process with a sentence about what is wrong."""
+    click.echo(f"error: {sentence}", err=True)
+    sys.exit(code)
+
+
+def echo(line: str) -> None:
+    """Print a line; end quietly if nobody reads any more, as `head` does."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        # What Python still holds would fail again at the end, and aloud.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine, on uvloop where it is installed; Ctrl-C ends it quietly."""
+    try:
+        if importlib.util.find_spec("uvloop"):
+            done: Result = importlib.import_module("uvloop").run(work)
+            return done
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
