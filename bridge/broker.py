@@ -213,6 +213,10 @@ class Broker:
         )
         return Consumer(channel, intake, started.consumer_tag or "")
 
+    def channel(self) -> AbstractChannel:
+        """Give a channel, to be opened by `async with`."""
+        return self._connection.channel()
+
     @property
     def _underlying(self) -> aiormq.abc.AbstractConnection:
         if self._connection.transport is None:

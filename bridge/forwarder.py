@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from bridge import archive
 from bridge.broker import Broker, BrokerError, connect
 from bridge.journal import Journal
 from bridge.metrics import Metrics
@@ -161,6 +162,7 @@ class Forwarder:
                     timeout=self.settings.connect_timeout,
                 ) as broker:
                     await broker.declare(BRIDGE)
+                    await archive.set_up(broker, self.settings)
                     bound = FIRST_PAUSE
                     await self._publish_over(broker)
             except BrokerError as error:

@@ -155,3 +155,31 @@ class Receiver(Process, frozen=True, kw_only=True):
             " of routing keys. A change reorders what is under way.",
         ),
     ] = 16
+    management_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://\S+)?\Z",
+            title="a URL such as `http://user:password@host:15672`, or nothing",
+            description="RabbitMQ's management HTTP API, for the commands about subscriptions."
+            " Nothing: port 15672 of the host in `BRIDGE_AMQP_URL`, 15671 with TLS. User and"
+            " password are those of `BRIDGE_AMQP_URL`, unless it has its own.",
+            extra={"secret": True, "check": lambda url: not url or _names_a_host(url)},
+        ),
+    ] = ""
+    archive_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3650,
+            description="Days for which the stream `openim.archive` keeps every callback, to be"
+            " replayed from; 0: it is not made.",
+        ),
+    ] = 7.0
+    archive_bytes: Annotated[
+        int,
+        Meta(
+            ge=2**20,
+            description="Bytes that the archive may take on RabbitMQ's disk; the oldest go"
+            " first.",
+        ),
+    ] = 4 * 2**30

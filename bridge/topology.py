@@ -14,10 +14,14 @@
     openim.refused (fanout ─► queue of the same name, whose messages expire back into
     openim.callbacks): what one full queue would not take, out of the others' way
 
+    openim.sub.<name>, bound to openim.callbacks: the queue of another team
+    openim.archive, bound to openim.received: a stream of every callback, for some days
+
     openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages
     expire into openim.retry (direct) and so return to the queue they left)
 
-Names and arguments are stated here and nowhere else; `bridge.broker` declares them.
+Names and arguments are stated here, and those of openim.sub in `bridge.downstream`;
+`bridge.broker` declares them.
 """
 
 from collections.abc import Mapping
@@ -51,10 +55,21 @@ DEAD_LETTERS = "openim.dead-letters"
 RETRY = "openim.retry"
 """Direct exchange that brings waiting messages back to the queue they left."""
 
+ARCHIVE = "openim.archive"
+"""The stream that keeps every callback for a while, to be replayed from."""
+
+ARCHIVE_SEGMENT = 64 * 2**20
+"""Bytes of a stream's file. RabbitMQ removes whole files only, so what is older than asked for
+may stay until so much more has come; by default that would be 500 MB."""
+
 DELIVERY_LIMIT = 20
 """Deliveries of one message before RabbitMQ itself dead-letters it: the net under a
 handler that takes its whole process down. Above the prefetch, or a message that merely
 shared a process with a deadly one would go with it."""
+
+NO_DELIVERY_LIMIT = 2**31 - 1
+"""Deliveries of a message that is only looked at, over and over. RabbitMQ 4 drops it after 20
+unless told otherwise, and RabbitMQ 3 has no other way to say never."""
 
 SCHEDULE = (1, 5, 30, 120, 600)
 """Seconds to wait after each failed attempt; after the last, the dead letters.
@@ -124,12 +139,17 @@ class Topology:
     bindings: tuple[Binding, ...] = ()
 
 
-def _quorum(name: str, **arguments: str | int) -> Queue:
+def _queue(kind: str, name: str, **arguments: str | int) -> Queue:
     return Queue(
         name=name,
-        arguments={"x-queue-type": "quorum"}
+        arguments={"x-queue-type": kind}
         | {f"x-{key.replace('_', '-')}": value for key, value in arguments.items()},
     )
+
+
+def quorum(name: str, **arguments: str | int) -> Queue:
+    """Give a quorum queue; `max_length` is RabbitMQ's `x-max-length`, and so on."""
+    return _queue("quorum", name, **arguments)
 
 
 def _dead_lettering(exchange: str, routing_key: str) -> dict[str, str | int]:
@@ -147,7 +167,7 @@ def _dead_lettering(exchange: str, routing_key: str) -> dict[str, str | int]:
 
 def _waiting(name: str, seconds: int, then: str) -> Queue:
     """Keep messages for `seconds`, then pass them to the exchange `then`, by routing key."""
-    return _quorum(
+    return quorum(
         name,
         message_ttl=seconds * 1000,
         dead_letter_exchange=then,
@@ -164,13 +184,28 @@ BRIDGE = Topology(
         Exchange(name=REFUSED, kind="fanout"),
     ),
     passages=(Passage(source=RECEIVED, target=CALLBACKS, routing_key="#"),),
-    queues=(_quorum(UNROUTED), _waiting(REFUSED, REFUSED_WAIT, CALLBACKS)),
+    queues=(quorum(UNROUTED), _waiting(REFUSED, REFUSED_WAIT, CALLBACKS)),
     bindings=(
         Binding(exchange=UNROUTED, queue=UNROUTED, routing_key=""),
         Binding(exchange=REFUSED, queue=REFUSED, routing_key=""),
     ),
 )
 """What the receiver needs, whoever listens."""
+
+
+def archive(seconds: int, most_bytes: int) -> Queue:
+    """Keep callbacks for `seconds`, within `most_bytes`; the oldest go first."""
+    return _queue(
+        "stream",
+        ARCHIVE,
+        max_age=f"{seconds}s",
+        max_length_bytes=most_bytes,
+        stream_max_segment_size_bytes=min(ARCHIVE_SEGMENT, most_bytes // 2),
+    )
+
+
+ARCHIVED = Topology(bindings=(Binding(exchange=RECEIVED, queue=ARCHIVE, routing_key="#"),))
+"""What fills the archive, once it exists."""
 
 
 def partition_name(partition: int) -> str:
@@ -187,6 +222,11 @@ def work_queue(subscription: str, partition: int | None = None) -> str:
 def dead_letter_queue(subscription: str) -> str:
     """Name the queue that keeps what `subscription` could not handle."""
     return f"{DEAD_LETTERS}.{subscription}"
+
+
+def dead_letters(subscription: str) -> Queue:
+    """Keep what `subscription` could not handle, however often people look at it."""
+    return quorum(dead_letter_queue(subscription), delivery_limit=NO_DELIVERY_LIMIT)
 
 
 def wait_exchange(seconds: int) -> str:
@@ -217,9 +257,9 @@ def subscription(name: str, events: tuple[str, ...], *, partitions: int = 0) -> 
             *(Exchange(name=wait_exchange(wait), kind="fanout") for wait in SCHEDULE),
         ),
         queues=(
-            _quorum(dead),
+            dead_letters(name),
             *(
-                _quorum(work_queue(name, source), delivery_limit=DELIVERY_LIMIT, **arguments)
+                quorum(work_queue(name, source), delivery_limit=DELIVERY_LIMIT, **arguments)
                 for source in sources
             ),
             *(_waiting(wait_exchange(wait), wait, RETRY) for wait in SCHEDULE),

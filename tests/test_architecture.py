@@ -23,7 +23,7 @@ COMMANDS = {
 }
 """The modules that read the environment, print and end the process."""
 
-BROKER = {"bridge.broker", "bridge.deliveries"}
+BROKER = {"bridge.broker", "bridge.deliveries", "bridge.queues"}
 """The modules that know the client library."""
 
 TOUCHES_THE_WORLD = {

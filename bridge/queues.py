@@ -1,0 +1,34 @@
+"""Single queues: looked at, made and deleted, whatever becomes of the others."""
+
+import aiormq
+
+from bridge.broker import Broker
+from bridge.topology import Queue, Topology
+
+
+async def made(broker: Broker, queue: Queue) -> str:
+    """Create a queue; give "" if it is there now, else why RabbitMQ would not.
+
+    One of its name that has other arguments is left as it is.
+    """
+    try:
+        await broker.declare(Topology(queues=(queue,)))
+    except aiormq.ChannelClosed as error:
+        return str(error)
+    return ""
+
+
+async def ready(broker: Broker, queue: str) -> int | None:
+    """Count the messages that wait in a queue for a consumer; None if it does not exist."""
+    try:
+        async with broker.channel() as channel:
+            found = await channel.declare_queue(queue, passive=True)
+    except aiormq.ChannelNotFoundEntity:
+        return None
+    return found.declaration_result.message_count
+
+
+async def delete(broker: Broker, queue: str) -> None:
+    """Delete a queue with all that is in it, if it exists."""
+    async with broker.channel() as channel:
+        await channel.queue_delete(queue)
