@@ -4,11 +4,11 @@ import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aiormq.abc import FieldValue
 from click.testing import CliRunner, Result
 
 from bridge import archive, openim
@@ -233,7 +233,7 @@ async def test_a_replay_without_a_queue_or_an_archive_is_refused(
 async def test_a_full_queue_stops_a_replay_with_a_sentence(
     amqp_url: str, tmp_path: Path, channel: AbstractChannel
 ) -> None:
-    full: dict[str, FieldValue] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    full: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     await channel.declare_queue("full", arguments=full)
     async with bridge(tmp_path, amqp_url) as running:
         await post(running, *["AfterAddFriend"] * 4)

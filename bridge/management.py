@@ -1,0 +1,132 @@
+"""RabbitMQ's management HTTP API: what AMQP cannot ask, and users."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from bridge.deliveries import Seconds
+from bridge.topology import Binding
+
+
+class NoManagement(Exception):
+    """The API did not do what it was asked; the message says why. Nothing else is amiss."""
+
+
+def address(management_url: str, amqp_url: str) -> URL:
+    """Give the URL of the API, with user and password.
+
+    Args:
+        management_url: As it was set; "" is where RabbitMQ has it by default.
+        amqp_url: The RabbitMQ that it is of.
+
+    """
+    amqp = URL(amqp_url)
+    tls = amqp.scheme == "amqps"
+    default = URL.build(
+        scheme="https" if tls else "http", host=amqp.host or "", port=15671 if tls else 15672
+    )
+    url = URL(management_url) if management_url else default
+    return url if url.user else url.with_user(amqp.user).with_password(amqp.password)
+
+
+def virtual_host(amqp_url: str) -> str:
+    """Give the name of the virtual host that a URL leads to."""
+    return URL(amqp_url).path.removeprefix("/") or "/"
+
+
+class Management:
+    """The API, for one virtual host."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: URL, host: str) -> None:
+        self._session = session
+        self._url = url
+        self._host = host
+
+    async def queues(self) -> list[dict[str, Any]]:
+        """List all queues, as RabbitMQ describes them; its counts are some seconds old."""
+        found: list[dict[str, Any]] = await self._ask("GET", "queues", self._host)
+        return found
+
+    async def bindings(self, exchange: str) -> list[Binding]:
+        """List what is bound to an exchange."""
+        path = ("exchanges", self._host, exchange, "bindings", "source")
+        found: list[dict[str, str]] = await self._ask("GET", *path)
+        return [
+            Binding(
+                exchange=exchange, queue=each["destination"], routing_key=each["routing_key"]
+            )
+            for each in found
+            if each["destination_type"] == "queue"
+        ]
+
+    async def unbind(self, binding: Binding) -> None:
+        """Remove a binding that has no arguments."""
+        between = ("bindings", self._host, "e", binding.exchange, "q", binding.queue)
+        for each in await self._ask("GET", *between):
+            if each["routing_key"] == binding.routing_key:
+                await self._ask("DELETE", *between, each["properties_key"])
+
+    async def has_user(self, name: str) -> bool:
+        """Say whether there is a user of that name, in whatever virtual host."""
+        return await self._ask("GET", "users", name, missing=True) is not None
+
+    async def put_user(self, name: str, password: str) -> None:
+        """Make a user, or give one another password."""
+        await self._ask("PUT", "users", name, json={"password": password, "tags": ""})
+
+    async def permit(self, name: str, *, read: str) -> None:
+        """Let a user read what a pattern matches, and do nothing else."""
+        rights = {"configure": "^$", "write": "^$", "read": read}
+        await self._ask("PUT", "permissions", self._host, name, json=rights)
+
+    async def remove_user(self, name: str) -> bool:
+        """Let a user in here no more; remove one who is let in nowhere else. False: no such."""
+        await self._ask("DELETE", "permissions", self._host, name, missing=True)
+        left = await self._ask("GET", "users", name, "permissions", missing=True)
+        if not left:
+            return await self._ask("DELETE", "users", name, missing=True) is not None
+        return True
+
+    async def _ask(
+        self, method: str, *path: str, json: object = None, missing: bool = False
+    ) -> Any:  # noqa: ANN401  # whatever RabbitMQ answers
+        """Ask; None if `missing` is allowed and it is."""
+        # A virtual host is called `/`, which must not become part of the path.
+        parts = "/".join(quote(part, safe="") for part in path)
+        base = str(self._url.with_user(None)).rstrip("/")
+        url = URL(f"{base}/api/{parts}", encoded=True)
+        try:
+            async with self._session.request(method, url, json=json) as answer:
+                if missing and answer.status == HTTPStatus.NOT_FOUND:
+                    return None
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    raise NoManagement(self._refusal(answer.status))
+                return await answer.json() if method == "GET" else ""
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error) or "it did not answer in time"
+            where = f"{self._url.host}:{self._url.port}"
+            raise NoManagement(f"no management API at {where}: {why}") from error
+
+    def _refusal(self, status: int) -> str:
+        who = f"user {self._url.user!r}"
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            return f"the management API refuses {who}, who needs the tag administrator"
+        return f"the management API at {self._url.host}:{self._url.port} answered {status}"
+
+
+@asynccontextmanager
+async def management(
+    management_url: str, amqp_url: str, timeout: Seconds
+) -> AsyncIterator[Management]:
+    """Give the API during the block; each call of it may raise `NoManagement`."""
+    url = address(management_url, amqp_url)
+    async with aiohttp.ClientSession(
+        auth=aiohttp.BasicAuth(url.user or "", url.password or "", encoding="utf-8"),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+    ) as session:
+        yield Management(session, url, virtual_host(amqp_url))
