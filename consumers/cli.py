@@ -14,6 +14,7 @@ from bridge.cli import BAD_SETTINGS, UNREACHABLE, echo, fail, run, settings_or_e
 from bridge.logs import printable
 from bridge.waiting import stop_signal
 from consumers import database, friend_verifications, registry
+from consumers.dead_letters_cli import dead_letters
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
 
@@ -76,6 +77,8 @@ def friends(user: str | None, count: int, *, as_json: bool) -> None:
     for row in rows:
         echo(_json(row) if as_json else _line(row))
 
+
+main.add_command(dead_letters)
 
 _HINT = " (a worker creates its tables when it starts)"
 

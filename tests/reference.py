@@ -66,7 +66,15 @@ def settings(kind: type[Settings]) -> str:
 
 def commands(name: str, group: click.Group) -> str:
     """Give the commands of a program."""
-    return "\n\n".join(_command(name, each) for each in group.commands.values())
+    return "\n\n".join(_command(name, each) for name, each in all_commands(name, group))
+
+
+def all_commands(name: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    """Give the commands of a program with what stands before each, those in groups too."""
+    for each in group.commands.values():
+        yield name, each
+        if isinstance(each, click.Group):
+            yield from all_commands(f"{name} {each.name}", each)
 
 
 def _command(program: str, command: click.Command) -> str:

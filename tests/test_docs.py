@@ -14,7 +14,14 @@ from bridge.loading import is_secret, types_of
 from bridge.settings import Receiver
 from consumers import cli as consumers_cli
 from consumers.settings import Worker
-from tests.reference import KEYS, REFERENCE, SECTIONS, sections, written_anew
+from tests.reference import (
+    KEYS,
+    REFERENCE,
+    SECTIONS,
+    all_commands,
+    sections,
+    written_anew,
+)
 from tests.test_message import example, headers
 
 ROOT = REFERENCE.parents[1]
@@ -158,14 +165,20 @@ def test_only_variables_that_exist_are_mentioned() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_only_commands_and_options_that_exist_are_mentioned(program: str) -> None:
-    calls = re.findall(rf"{program} ([a-z]+)((?: +[^\s`|]+)*)", EVERYTHING)
-    known = PROGRAMS[program].commands
+    known = {
+        f"{before} {command.name}": command
+        for before, command in all_commands(program, PROGRAMS[program])
+    }
     options = {
         (name, option)
         for name, command in known.items()
         for parameter in command.params
         for option in parameter.opts
     }
+    groups = [name for name, each in known.items() if isinstance(each, click.Group)]
+    befores = "|".join([*groups, program])
+    words = r"(?: +[^\s`|]+)*"
+    calls = re.findall(rf"((?:{befores}) [a-z-]+)({words})", EVERYTHING)
     used = {(name, o) for name, rest in calls for o in re.findall(r" (--?[a-z]+)", rest)}
     assert {name for name, _ in calls} <= set(known)
     assert used <= options
