@@ -10,13 +10,15 @@ from pathlib import Path
 import click
 
 from bridge import cli as bridge_cli
+from bridge import downstream
 from bridge.contract import EVENTS, Event, ordering
 from bridge.contract.ordering import Rule
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
 from bridge.settings import Receiver, Settings
 from bridge.slots import opened
-from bridge.topology import BRIDGE, Arguments, subscription
+from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
+from bridge.topology import ARCHIVED, BRIDGE, Arguments, Topology, archive, subscription
 from consumers import cli as consumers_cli
 from consumers.settings import Worker
 
@@ -44,6 +46,8 @@ def _cell(value: object) -> str:
 
 
 def _code(value: object) -> str:
+    if value == "":
+        return ""
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -154,7 +158,12 @@ def old_names() -> str:
 
 def topology() -> str:
     """Give exchanges, queues and bindings."""
-    parts = [BRIDGE, subscription("<subscription>", ("<pattern>",))]
+    archived = Topology(queues=(archive(604_800, 4 * 2**30),), bindings=ARCHIVED.bindings)
+    others = Topology(
+        queues=downstream.queues("<name>", partitions=0, length=MOST_MESSAGES, size=MOST_BYTES),
+        bindings=downstream.bindings("<name>", ("<pattern>",), partitions=0),
+    )
+    parts = [BRIDGE, archived, subscription("<subscription>", ("<pattern>",)), others]
     return "\n\n".join(
         (
             table(

@@ -179,7 +179,7 @@ def test_only_commands_and_options_that_exist_are_mentioned(program: str) -> Non
     befores = "|".join([*groups, program])
     words = r"(?: +[^\s`|]+)*"
     calls = re.findall(rf"((?:{befores}) [a-z-]+)({words})", EVERYTHING)
-    used = {(name, o) for name, rest in calls for o in re.findall(r" (--?[a-z]+)", rest)}
+    used = {(name, o) for name, rest in calls for o in re.findall(r" (--?[a-z][a-z-]*)", rest)}
     assert {name for name, _ in calls} <= set(known)
     assert used <= options
 
