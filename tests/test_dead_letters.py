@@ -18,6 +18,7 @@ from bridge.contract import AfterAddFriend
 from consumers import database, dead_letter_audit, desk
 from consumers.dead_letters import MOST_GROUPS, OTHERS, Groups, Letter, Wanted
 from consumers.registry import Handlers, Reject, Retry
+from tests.brokers import OwnBroker
 from tests.commands import CONSUMERS, Command, ran, started
 from tests.running import NOWHERE, eventually
 from tests.test_worker import APPLY, channel_to, count, declared, publish, taken_from, working
@@ -213,18 +214,36 @@ async def test_subscriptions_are_those_of_the_handlers(amqp_url: str, tmp_path: 
 def test_groups_are_bounded() -> None:
     groups = Groups()
     for number in range(MOST_GROUPS + 50):
-        groups.add(unsent(f"Error{chr(0x4E00 + number)}: bad"))
+        groups.add(unsent(headers(f"Error{chr(0x4E00 + number)}: bad")))
     found = groups.largest_first()
     assert len(found) == MOST_GROUPS + 1
     assert (found[0].error, found[0].count) == (OTHERS, 50)
 
 
-def unsent(error: str) -> Letter:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"x-death": "no", "x-last-failure": "yesterday", "x-attempt": "six", "x-replays": None},
+        {"x-death": [], "x-last-failure": 7},
+        {"x-death": ["no"]},
+        {"x-death": [{"queue": "openim.wait.1s", "reason": "expired"}]},
+    ],
+)
+def test_headers_that_say_nothing_are_no_trouble(given: dict[str, Any]) -> None:
+    found = unsent(given)
+    assert found.error == "unknown: no reason is given"
+    assert (found.attempt, found.replays, found.failed) == (1, 0, LONG_AGO)
+    assert (found.routing_key, found.queues) == (DEAD, (WORK,))
+
+
+def unsent(given: dict[str, Any]) -> Letter:
     """Give a letter that came from nowhere."""
 
     class Delivery:
-        headers = headers(error)
-        body, command = BODY, APPLY
+        headers = given
+        body, command, routing_key = BODY, APPLY, DEAD
+        timestamp = int(LONG_AGO.timestamp())
 
     return Letter(subscription=SHOP, delivery=Delivery())  # type: ignore[arg-type]
 
@@ -243,6 +262,7 @@ async def test_show_obeys_no_control_character(amqp_url: str, tmp_path: Path) ->
 
 async def test_show_says_that_there_is_no_such_letter(amqp_url: str, tmp_path: Path) -> None:
     await set_up(amqp_url)
+    await bury(amqp_url, [letter("m0")])
     shown = await dead_letters("show", "m1", SHOP, folder=tmp_path, amqp_url=amqp_url)
     assert (shown.process.returncode, shown.out) == (1, "")
     assert shown.err.startswith("error: no dead letter has the message id m1")
@@ -375,6 +395,31 @@ async def test_a_killed_replay_loses_nothing(amqp_url: str, tmp_path: Path) -> N
     assert 50 < come < 450
     assert len(back) <= 502
     assert await count(amqp_url, DEAD) == 0
+
+
+async def test_a_replay_whose_broker_dies_says_so_and_loses_nothing(
+    own_broker: OwnBroker, tmp_path: Path
+) -> None:
+    url = own_broker.amqp_url
+    await set_up(url)
+    names = {f"m{number:03}" for number in range(300)}
+    await bury(url, map(letter, sorted(names)))
+    words = ("dead-letters", "replay", SHOP, "--all", "--rate", "50")
+    async with started(CONSUMERS, *words, folder=tmp_path, CONSUMERS_AMQP_URL=url) as command:
+        await eventually(lambda: count(url, WORK), lambda n: n > 10)
+        await own_broker.kill()
+        code = await command.ended()
+    await own_broker.start()
+    back = set(await ids(url, WORK))
+
+    async def found() -> set[str]:
+        back.update(await ids(url, DEAD))  # RabbitMQ takes them back in its own time
+        return back
+
+    await eventually(found, lambda found: found == names)
+    assert code == 4
+    assert command.err.startswith("error: ")
+    assert command.err.count("\n") == 1
 
 
 async def test_an_interrupted_replay_says_how_far_it_came(
