@@ -58,6 +58,8 @@ class _Page:
     size: int
     kept: list[Letter] = field(default_factory=list)
     came: int = 0
+    held: int = 0
+    """Those that go back."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     consumer: Consumer | None = None
 
@@ -117,7 +119,9 @@ async def pages(
             lent.append(page)
             await _fill(broker, subscription, queue, page, keep)
             yield page.kept
-            if len(page.kept) == page.came:
+            page.held = page.came - len(page.kept)
+            page.kept.clear()
+            if not page.held:
                 lent.remove(page)
                 await page.close()
             left = left - page.came if page.came == page.size else 0
@@ -152,7 +156,7 @@ async def _give_back(broker: Broker, queue: str, page: _Page) -> None:
     """
     there = await ready(broker, queue) or 0
     await page.close()
-    whole = there + page.came - len(page.kept)
+    whole = there + page.held
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(RETURNING):
             while (await ready(broker, queue) or 0) < whole:  # noqa: ASYNC110
