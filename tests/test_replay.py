@@ -217,7 +217,6 @@ async def test_a_replay_ends_where_the_archive_ended_at_its_start(
     ("words", "sentence"),
     [
         (("--to", "nowhere"), "there is no queue nowhere to replay to"),
-        (("--to", ARCHIVE), f"there is no queue {ARCHIVE} to replay to"),
         (("--to", TARGET), f"there is no queue {ARCHIVE}: a receiver makes it"),
     ],
 )
@@ -228,6 +227,13 @@ async def test_a_replay_without_a_queue_or_an_archive_is_refused(
     command = await replayed(*words, folder=tmp_path, amqp_url=amqp_url)
     assert command.process.returncode == 1
     assert command.err.startswith(f"error: {sentence}")
+
+
+async def test_the_archive_is_not_replayed_into_itself(amqp_url: str, tmp_path: Path) -> None:
+    async with bridge(tmp_path, amqp_url) as running:
+        await post(running, "AfterAddFriend")
+    command = await replayed("--to", ARCHIVE, folder=tmp_path, amqp_url=amqp_url)
+    assert command.err == f"error: there is no queue {ARCHIVE} to replay to\n"
 
 
 async def test_a_full_queue_stops_a_replay_with_a_sentence(

@@ -213,6 +213,29 @@ async def test_an_ordered_one_has_a_queue_for_each_partition(team: Team, amqp_ur
     assert (await team.listed())["ordered"] is True
 
 
+async def test_an_ordered_queue_has_one_consumer_at_a_time(team: Team, amqp_url: str) -> None:
+    url = url_in(await team.subscribe("#", "--ordered"))
+    got: list[int] = []
+    async with (
+        bridge(team.folder, amqp_url) as running,
+        await aio_pika.connect(url) as connection,
+        connection.channel() as channel,
+    ):
+        await channel.set_qos(prefetch_count=1)
+        queue = await channel.get_queue(f"{team.queue}.p00", ensure=False)
+        for number in (1, 2):
+
+            async def take(message: AbstractIncomingMessage, number: int = number) -> None:
+                got.append(number)
+                await message.ack()
+
+            await queue.consume(take)
+        for _ in range(20):
+            await running.openim.post("callbackAfterUserOnlineCommand", b"not JSON")
+        await until(lambda: len(got) == 20)
+    assert got == [1] * 20
+
+
 @pytest.mark.parametrize("words", [("--ordered",), ("--max-length", "7")])
 async def test_what_cannot_be_changed_is_refused(team: Team, words: tuple[str, ...]) -> None:
     await team.subscribe("#")
