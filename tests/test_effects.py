@@ -324,4 +324,3 @@ async def test_a_worker_killed_before_its_ack_has_one_effect(
         for queue in (wait, work):
             await eventually(partial(count, amqp_url, queue), lambda left: left == 0)
     assert await effects(database_url) == sorted((user, "after"))
-    assert await count(amqp_url, topology.work_queue("killed")) == 0
