@@ -5,16 +5,17 @@ import sys
 from pathlib import Path
 
 import click
-import orjson
-from sqlalchemy import RowMapping
+import msgspec
 from sqlalchemy.engine import make_url
 
 from bridge import logs
 from bridge.cli import BAD_SETTINGS, UNREACHABLE, echo, fail, run, settings_or_exit
 from bridge.logs import printable
 from bridge.waiting import stop_signal
-from consumers import database, friend_verifications, registry
+from consumers import database, registry
 from consumers.dead_letters_cli import dead_letters
+from consumers.friends import verifications
+from consumers.friends.verifications import Verification, Wanted
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
 
@@ -68,14 +69,14 @@ def friends(user: str | None, count: int, *, as_json: bool) -> None:
     settings = settings_or_exit(Settings, os.environ)
     _check_there(settings.database_url)
     try:
-        rows = run(_newest(settings.database_url, user, count))
+        messages = run(_newest(settings.database_url, user, count))
     except database.FAILURES as error:
         reason = printable(database.reason(error))
         fail(f"the database cannot be read: {reason}{_HINT}", UNREACHABLE)
-    if not rows and not as_json:
+    if not messages and not as_json:
         echo("no friend verification messages yet")
-    for row in rows:
-        echo(_json(row) if as_json else _line(row))
+    for message in messages:
+        echo(_json(message) if as_json else _line(message))
 
 
 main.add_command(dead_letters)
@@ -91,19 +92,18 @@ def _check_there(url: str) -> None:
         fail(f"there is no database {file}{_HINT}", UNREACHABLE)
 
 
-async def _newest(url: str, user: str | None, count: int) -> list[RowMapping]:
+async def _newest(url: str, user: str | None, count: int) -> list[Verification]:
     async with database.opened(url) as opened, opened.transaction() as transaction:
-        return await friend_verifications.newest(transaction, user_id=user, most=count)
+        return await verifications.newest(transaction, Wanted(user=user), most=count)
 
 
-def _line(row: RowMapping) -> str:
-    time = friend_verifications.moment(row["received_ms"])
-    verb = "asks" if row["kind"] == friend_verifications.APPLICATION else "is accepted by"
+def _line(message: Verification) -> str:
+    verb = "asks" if message.kind == "application" else "is accepted by"
     return printable(
-        f"{time:%Y-%m-%d %H:%M:%S}Z  {row['from_user_id']} {verb} {row['to_user_id']}:"
-        f" {row['message']}"
+        f"{message.received:%Y-%m-%d %H:%M:%S}Z  {message.from_user_id} {verb}"
+        f" {message.to_user_id}: {message.message}"
     )
 
 
-def _json(row: RowMapping) -> str:
-    return orjson.dumps({str(name): value for name, value in row.items()}).decode()
+def _json(message: Verification) -> str:
+    return msgspec.json.encode(message).decode()

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
-from sqlalchemy import MetaData, event, text
+from sqlalchemy import MetaData, Table, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -103,6 +104,20 @@ class Database:
                     await asyncio.wait_for(stop.wait(), PAUSE)
             else:
                 return
+
+
+def insert_into(
+    table: Table, transaction: AsyncConnection
+) -> postgresql.Insert | sqlite.Insert:
+    """Give an INSERT that can say what to do about a row that is there already."""
+    if transaction.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def storable(text: str) -> str:
+    """Replace what PostgreSQL cannot store in a text: NUL, and what is no character."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _is_away(error: DBAPIError) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, Table, Te
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.message import Ids
-from consumers.database import METADATA
+from consumers.database import METADATA, storable
 from consumers.dead_letters import Letter
 
 REPLAY, DISCARD = "replay", "discard"
@@ -52,19 +52,14 @@ async def add(transaction: AsyncConnection, act: Act, letters: Iterable[Letter])
             "at_ms": now,
             "who": act.who,
             "action": act.action,
-            "reason": _storable(act.reason),
+            "reason": storable(act.reason),
             "subscription": letter.subscription,
-            "message_id": _storable(letter.delivery.message_id),
-            "command": _storable(letter.delivery.command),
-            "error": _storable(letter.error),
+            "message_id": storable(letter.delivery.message_id),
+            "command": storable(letter.delivery.command),
+            "error": storable(letter.error),
             "body": letter.delivery.body if act.keep_body else None,
         }
         for letter in letters
     ]
     if rows:
         await transaction.execute(insert(TABLE), rows)
-
-
-def _storable(text: str) -> str:
-    """Replace what PostgreSQL cannot store in a text: NUL, and what is no character."""
-    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -10,10 +10,9 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text, delete, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.database import METADATA
+from consumers.database import METADATA, insert_into
 
 FORGOTTEN_AT_ONCE = 10_000
 """Rows removed in one transaction."""
@@ -35,7 +34,6 @@ async def claim(
 
     Another worker that claims one of them at the same time waits for this transaction.
     """
-    insert = (sqlite if transaction.dialect.name == "sqlite" else postgresql).insert
     now = time.time_ns() // 1_000_000
     rows = [
         {"handler": handler, "message_id": message_id, "handled_ms": now}
@@ -43,7 +41,10 @@ async def claim(
         for message_id in sorted(set(message_ids))
     ]
     claimed = await transaction.execute(
-        insert(TABLE).values(rows).on_conflict_do_nothing().returning(TABLE.c.message_id)
+        insert_into(TABLE, transaction)
+        .values(rows)
+        .on_conflict_do_nothing()
+        .returning(TABLE.c.message_id)
     )
     return set(claimed.scalars())
 

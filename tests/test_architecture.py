@@ -172,7 +172,10 @@ def test_only_the_broker_knows_the_client_library(library: str) -> None:
 
 
 def test_handlers_see_events_and_sql_and_no_broker() -> None:
-    allowed = ("bridge.contract", "consumers.registry", "consumers.friend_verifications")
+    allowed = (
+        *("bridge.contract", "consumers.registry"),
+        *("consumers.friends.verifications", "consumers.friends.relations"),
+    )
     imported = {name for module in under("consumers.handlers") for name in ours(module)}
     assert [name for name in imported if not name.startswith(allowed)] == []
 

@@ -140,7 +140,7 @@ async def test_friends_creates_no_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no such table: friend_verifications"),
+        (b"", "no such table: friend_verification_messages"),
         (b"no database" * 100, "file is not a database"),
     ],
 )

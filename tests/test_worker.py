@@ -15,7 +15,9 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from bridge import topology
 from bridge.contract import AfterAddFriend, AfterAddFriendAgree, Event
-from consumers import database, friend_verifications
+from consumers import database
+from consumers.friends import verifications
+from consumers.friends.verifications import Verification
 from consumers.handlers import friend_verification
 from consumers.registry import Context, Handlers, Reject, Retry
 from consumers.settings import Worker as Settings
@@ -98,10 +100,10 @@ async def count(amqp_url: str, queue: str) -> int:
         return declared.declaration_result.message_count or 0
 
 
-async def rows(database_url: str) -> list[dict[str, Any]]:
+async def kept(database_url: str) -> list[Verification]:
+    """Give the friend verification messages that a worker has kept."""
     async with database.opened(database_url) as opened, opened.transaction() as transaction:
-        found = await friend_verifications.newest(transaction)
-    return [dict(row) for row in found]
+        return await verifications.newest(transaction)
 
 
 async def declared(amqp_url: str, name: str) -> None:
@@ -132,8 +134,8 @@ async def test_friend_verification_messages_are_kept_newest_first(
             AGREE, b'{"fromUserID":"a","blackUserID":"b","HandleMsg":"ok"}'
         )
         await running.openim.post(APPLY, DOCUMENTED)
-        found = await eventually(lambda: rows(database_url), lambda rows: len(rows) == 3)
-    shown = [(r["kind"], r["from_user_id"], r["to_user_id"], r["message"]) for r in found]
+        found = await eventually(lambda: kept(database_url), lambda rows: len(rows) == 3)
+    shown = [(r.kind, r.from_user_id, r.to_user_id, r.message) for r in found]
     assert shown == [
         ("agreement", "user123", "user456", "Let's be friends!"),
         ("agreement", "a", "b", "ok"),
@@ -147,9 +149,9 @@ async def test_a_redelivered_callback_is_kept_once(amqp_url: str, database_url: 
         body = b'{"fromUserID":"a","toUserID":"b","reqMsg":"hello"}'
         await asyncio.gather(*(publish(amqp_url, APPLY, body) for _ in range(5)))
         await publish(amqp_url, APPLY, body, message_id="another")
-        found = await eventually(lambda: rows(database_url), lambda rows: len(rows) == 2)
+        found = await eventually(lambda: kept(database_url), lambda rows: len(rows) == 2)
     assert await count(amqp_url, "openim.work.friend_verification") == 0
-    assert {row["message_id"] for row in found} == {"0190-test", "another"}
+    assert {row.message_id for row in found} == {"0190-test", "another"}
 
 
 async def test_a_rejected_event_is_a_dead_letter_with_its_reason(
@@ -181,8 +183,8 @@ async def test_a_rejected_event_is_a_dead_letter_with_its_reason(
         (APPLY, b'{"fromUserID":1,"toUserID":"b"}', "MalformedCallback: "),
         ("callbackNobodyKnows", b"{}", "UnknownCommand: "),
         (
-            "callbackAfterDeleteFriendCommand",
-            b'{"ownerUserID":"a","friendUserID":"b"}',
+            "callbackBeforeAddFriendCommand",
+            b'{"fromUserID":"a","toUserID":"b"}',
             "Reject: ",
         ),
     ],
