@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from bridge.settings import TABLES, Settings
 
@@ -167,8 +167,8 @@ def _unknown(name: str, what: str, known: list[str] | tuple[str, ...]) -> str:
     return f"{name} is not a {what}; {hint}"
 
 
-def types_of(kind: type[Settings]) -> dict[str, Any]:
-    """Give the settings of a class by name, each with its type and `Meta`."""
+def types_of(kind: type[Struct]) -> dict[str, Any]:
+    """Give the fields of a class by name, each with its type and `Meta`."""
     hints = get_type_hints(kind, include_extras=True)
     return {name: hints[name] for name in kind.__struct_fields__}
 

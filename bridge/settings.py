@@ -11,7 +11,19 @@ from yarl import URL
 
 Seconds: TypeAlias = float
 
-TABLES = ("bridge", "consumers")
+Host: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^[!-~]+\Z",
+        title="an IP address or a host name",
+        description="Address to listen on; `0.0.0.0` for every one.",
+    ),
+]
+Port: TypeAlias = Annotated[
+    int, Meta(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
+]
+
+TABLES = ("bridge", "consumers", "friends_api")
 """The tables of a settings file, which all processes may share."""
 
 
@@ -28,7 +40,18 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Process(Settings, frozen=True, kw_only=True):
-    """What the receiver and the consumers both need."""
+    """What every process needs."""
+
+    log_format: Annotated[Literal["json", "text"], Meta(description="How log lines look.")] = (
+        "json"
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level logged.")
+    ] = "info"
+
+
+class Connected(Process, frozen=True, kw_only=True):
+    """What processes need that speak to RabbitMQ."""
 
     amqp_url: Annotated[
         str,
@@ -42,30 +65,15 @@ class Process(Settings, frozen=True, kw_only=True):
     connect_timeout: Annotated[
         Seconds, Meta(gt=0, le=300, description="Seconds that connecting to RabbitMQ may take.")
     ] = 10.0
-    log_format: Annotated[Literal["json", "text"], Meta(description="How log lines look.")] = (
-        "json"
-    )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least level logged.")
-    ] = "info"
 
 
-class Receiver(Process, frozen=True, kw_only=True):
+class Receiver(Connected, frozen=True, kw_only=True):
     """Settings of the receiver, `openim-bridge receive`."""
 
     table: ClassVar[str] = "bridge"
 
-    host: Annotated[
-        str,
-        Meta(
-            pattern=r"^[!-~]+\Z",
-            title="an IP address or a host name",
-            description="Address to listen on; `0.0.0.0` for every one.",
-        ),
-    ] = "127.0.0.1"
-    port: Annotated[
-        int, Meta(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
-    ] = 10006
+    host: Host = "127.0.0.1"
+    port: Port = 10006
     path: Annotated[
         str,
         Meta(

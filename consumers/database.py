@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from sqlalchemy import MetaData, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -41,6 +43,9 @@ class DatabaseAway(Exception):
 
 FAILURES = (SQLAlchemyError, OSError, DatabaseAway)
 """What a database that is away or broken raises."""
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds that connecting may take who only reads."""
 
 PAUSE = 1.0
 """Seconds between attempts to reach a database that is away at start."""
@@ -140,12 +145,15 @@ def reason(error: BaseException) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str, connections: int = 20) -> AsyncIterator[Database]:
+async def opened(
+    url: str, connections: int = 20, *, read_only: bool = False
+) -> AsyncIterator[Database]:
     """Open the database at `url`; nothing is connected before it is used.
 
     Args:
         url: SQLite or PostgreSQL.
         connections: To PostgreSQL, at most.
+        read_only: Whether nothing shall be written, and no file be made.
 
     """
     parsed = make_url(url)
@@ -154,10 +162,19 @@ async def opened(url: str, connections: int = 20) -> AsyncIterator[Database]:
     if driver.startswith("sqlite"):
         # SQLite has one writer; a queue here is fairer than its busy handler.
         connections = 1
+        if read_only:
+            file = f"file:{quote(parsed.database or '')}"
+            parsed = parsed.set(database=file, query={"mode": "rw", "uri": "true"})
+    elif read_only:
+        session = {"default_transaction_read_only": "on"}
+        options["connect_args"] = {"server_settings": session, "timeout": CONNECT_TIMEOUT}
     options |= {"pool_size": connections, "max_overflow": 0, "pool_timeout": 60}
     engine = create_async_engine(parsed.set(drivername=driver), **options)
     if driver.startswith("sqlite"):
-        event.listen(engine.sync_engine, "connect", _make_durable)
+        prepare = _forbid_writing if read_only else _make_durable
+        event.listen(engine.sync_engine, "connect", prepare)
+        if read_only:
+            event.listen(engine.sync_engine, "do_connect", _check_there)
     try:
         yield Database(engine, connections)
     finally:
@@ -169,4 +186,18 @@ def _make_durable(connection: Any, _record: object) -> None:  # noqa: ANN401  # 
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.close()
+
+
+def _check_there(_dialect: object, _record: object, where: list[str], _more: object) -> None:
+    """Refuse to connect to a file that is missing: the driver would leave a thread behind."""
+    file = unquote(where[0].removeprefix("file:").partition("?")[0])
+    if not Path(file).exists():
+        raise FileNotFoundError(f"there is no file {file}")
+
+
+def _forbid_writing(connection: Any, _record: object) -> None:  # noqa: ANN401  # as above
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only=ON")
+    cursor.execute("PRAGMA busy_timeout=1000")
     cursor.close()

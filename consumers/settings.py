@@ -1,33 +1,35 @@
-"""The worker's settings: a table of `bridge.settings`."""
+"""Settings of the worker and of the friends API: tables of `bridge.settings`."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 from yarl import URL
 
-from bridge.settings import Process, Seconds
+from bridge.settings import Connected, Host, Port, Process, Seconds
 
 _MODULE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+_BEARER = r"[A-Za-z0-9._~+/=-]{16,500}"
 
 
 def _has_a_possible_port(url: str) -> bool:
     return URL(url).port != 0
 
 
-class Worker(Process, frozen=True, kw_only=True):
+_DATABASE: dict[str, Any] = {
+    "pattern": r"^(sqlite:///|postgres(ql)?://).+\Z",
+    "title": "a URL such as `sqlite:///file.db` or `postgresql://user:password@host/database`",
+    "extra": {"secret": True, "check": _has_a_possible_port},
+}
+
+
+class Worker(Connected, frozen=True, kw_only=True):
     """Settings of a worker, `openim-consumers work`."""
 
     table: ClassVar[str] = "consumers"
 
     database_url: Annotated[
         str,
-        Meta(
-            pattern=r"^(sqlite:///|postgres(ql)?://).+\Z",
-            title="a URL such as `sqlite:///file.db` or"
-            " `postgresql://user:password@host/database`",
-            description="Where handlers write: SQLite in a file, or PostgreSQL.",
-            extra={"secret": True, "check": _has_a_possible_port},
-        ),
+        Meta(description="Where handlers write: SQLite in a file, or PostgreSQL.", **_DATABASE),
     ] = "sqlite:///openim-consumers.db"
     handlers: Annotated[
         str,
@@ -89,3 +91,39 @@ class Worker(Process, frozen=True, kw_only=True):
         Seconds,
         Meta(gt=0, le=600, description="Seconds that handlers may take to finish at a stop."),
     ] = 8.0
+
+
+class FriendsApi(Process, frozen=True, kw_only=True):
+    """Settings of the friends API, `openim-consumers api`."""
+
+    table: ClassVar[str] = "friends_api"
+
+    database_url: Annotated[
+        str,
+        Meta(description="Where the workers write; it is only read.", **_DATABASE),
+    ] = "sqlite:///openim-consumers.db"
+    host: Host = "127.0.0.1"
+    port: Port = 10007
+    token: Annotated[
+        str,
+        Meta(
+            pattern=rf"^{_BEARER}(,{_BEARER})?\Z",
+            title="a random text of at least 16 letters, digits and `-._~+/=`; or two of them"
+            " with a comma between",
+            description="What the App's backend sends as `Authorization: Bearer …`. Two, for a"
+            " change. Without any, the API does not start.",
+            extra={"secret": True},
+        ),
+    ] = ""
+    database_connections: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="Connections to PostgreSQL, at most. SQLite has one."),
+    ] = 5
+    streams: Annotated[
+        int,
+        Meta(ge=1, le=10_000, description="Live streams at a time; more are refused."),
+    ] = 100
+    heartbeat: Annotated[
+        Seconds,
+        Meta(gt=0, le=300, description="Seconds of silence after which a stream says so."),
+    ] = 15.0

@@ -7,7 +7,9 @@ import os
 COMMAND = "callbackAfterAddFriendAgreeCommand"
 
 
-def next_steps(url: str, *, send: str, watch: str, show: str, stop: str) -> str:
+def next_steps(  # noqa: PLR0913  # what differs between the ways to run it
+    url: str, *, send: str, watch: str, show: str, api: str, token: str, stop: str
+) -> str:
     """Say how to send a callback through.
 
     Args:
@@ -15,6 +17,8 @@ def next_steps(url: str, *, send: str, watch: str, show: str, stop: str) -> str:
         send: The command `openim-bridge send`, as it is called here.
         watch: Where the worker's log line is to be seen.
         show: The command that shows what the worker wrote.
+        api: URL of the friends API.
+        token: What a shell makes its token of.
         stop: How to stop it all.
 
     """
@@ -39,12 +43,20 @@ A worker of its own handles it: {watch}. What it wrote, newest first:
 
     {show}
 
+See them as they come, as the App's backend does (docs/friends.md):
+
+    curl --no-buffer --header "Authorization: Bearer {token}" \\
+        {api}/friends/verifications/stream
+
 {stop}
 """
 
 
 if __name__ == "__main__":
     address = os.environ.get("RECEIVER_ADDRESS", "127.0.0.1:10006")
+    friends = os.environ.get("FRIENDS_API_ADDRESS", "127.0.0.1:10007")
+    chosen = "FRIENDS_API_TOKEN" in os.environ
+    made = "docker compose exec -T api cat token"
     path = os.environ.get("BRIDGE_PATH", "/callbackExample")
     print(
         next_steps(
@@ -52,6 +64,8 @@ if __name__ == "__main__":
             send="docker compose exec receiver openim-bridge send",
             watch="see docker compose logs consumers",
             show="docker compose exec consumers openim-consumers friends",
+            api=f"http://{friends}",
+            token="$FRIENDS_API_TOKEN" if chosen else f"$({made})",
             stop="To stop: docker compose down. To forget its data as well: add --volumes",
         )
     )

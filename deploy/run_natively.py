@@ -1,8 +1,9 @@
-"""Runs RabbitMQ, the receiver and a worker on this machine, without containers.
+"""Runs RabbitMQ, receiver, worker and friends API on this machine, without containers.
 
     .run/rabbitmq     a private RabbitMQ, unless AMQP_URL names another
     .run/journal      the receiver's journal
     .run/friends.db   what the worker writes
+    .run/token        what the friends API asks for, unless FRIENDS_API_TOKEN is set
 
 All listen on loopback, and all stop on Ctrl-C, in the reverse order.
 """
@@ -36,6 +37,9 @@ RUN = HERE / ".run"
 COMMANDS = HERE / ".venv" / "bin"
 DATABASE = "sqlite:///.run/friends.db"
 
+PORTS = {"BRIDGE_PORT": "10006", "FRIENDS_API_PORT": "10007"}
+"""Ports to listen on, and what they are if nobody sets them; the first is OpenIM's default."""
+
 
 def main() -> None:
     """Run everything until SIGTERM or Ctrl-C."""
@@ -43,7 +47,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as broker:
-            check_port(port())
+            for variable in PORTS:
+                check_port(variable)
             claim_files(broker)
             amqp_url = os.environ.get("AMQP_URL") or start_rabbitmq(broker)
             problem = asyncio.run(run(amqp_url))
@@ -55,20 +60,21 @@ def main() -> None:
     sys.exit(problem is not None)
 
 
-def port() -> int:
-    """The receiver's port, which is OpenIM's default if none is set."""
-    number = os.environ.get("BRIDGE_PORT", "10006")
+def port(variable: str = "BRIDGE_PORT") -> int:
+    """The port that a variable sets."""
+    number = os.environ.get(variable, PORTS[variable])
     if not number.isdecimal():
-        raise CannotStart(f"BRIDGE_PORT is {number!r}, which is no port")
+        raise CannotStart(f"{variable} is {number!r}, which is no port")
     return int(number)
 
 
-def check_port(number: int) -> None:
-    """Say what to do when somebody has the receiver's port."""
+def check_port(variable: str) -> None:
+    """Say what to do when somebody has a port."""
+    number = port(variable)
     if not port_is_free(number):
         raise CannotStart(
             f"Port {number} is taken. If this is not the bridge that runs already,"
-            " choose another: BRIDGE_PORT=10016 make run"
+            f" choose another: {variable}={number + 10} make run"
         )
 
 
@@ -93,7 +99,7 @@ def start_rabbitmq(until: ExitStack) -> str:
 
 
 async def run(amqp_url: str) -> str | None:
-    """Run receiver and worker until a signal; gives what went wrong, if anything did."""
+    """Run all but RabbitMQ until a signal; gives what went wrong, if anything did."""
     stop, working = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -110,6 +116,16 @@ async def run(amqp_url: str) -> str | None:
                 CONSUMERS_LOG_FORMAT="text",
             )
         )
+        api = await running.enter_async_context(
+            child(
+                "api",
+                working,
+                COMMANDS / "openim-consumers",
+                *("api", "--token-file", RUN / "token"),
+                FRIENDS_API_DATABASE_URL=DATABASE,
+                FRIENDS_API_LOG_FORMAT="text",
+            )
+        )
         receiver = await running.enter_async_context(
             child(
                 "receiver",
@@ -121,7 +137,7 @@ async def run(amqp_url: str) -> str | None:
                 BRIDGE_LOG_FORMAT="text",
             )
         )
-        return await watch({"worker": worker, "receiver": receiver}, working, stop)
+        return await watch({"worker": worker, "api": api, "receiver": receiver}, working, stop)
 
 
 @asynccontextmanager
@@ -189,12 +205,17 @@ async def watch(
 
 
 def ready() -> bool:
-    """Whether the receiver takes callbacks."""
-    receiver = http.client.HTTPConnection(LOOPBACK, port(), timeout=1)
-    with contextlib.closing(receiver):
+    """Whether the receiver takes callbacks, and the API answers."""
+    return all(answers(port(variable)) for variable in PORTS)
+
+
+def answers(number: int) -> bool:
+    """Whether who listens on a port says that it is ready."""
+    asked = http.client.HTTPConnection(LOOPBACK, number, timeout=1)
+    with contextlib.closing(asked):
         try:
-            receiver.request("GET", "/readyz")
-            return receiver.getresponse().status == HTTPStatus.OK
+            asked.request("GET", "/readyz")
+            return asked.getresponse().status == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
 
@@ -207,6 +228,10 @@ def instructions() -> str:
         send=f".venv/bin/openim-bridge send --url {url}",
         watch="its line appears here",
         show=f"CONSUMERS_DATABASE_URL={DATABASE} .venv/bin/openim-consumers friends",
+        api=f"http://{LOOPBACK}:{port('FRIENDS_API_PORT')}",
+        token="$FRIENDS_API_TOKEN"
+        if "FRIENDS_API_TOKEN" in os.environ
+        else "$(cat .run/token)",
         stop="To stop: Ctrl-C. To forget its data as well: make clean",
     )
 

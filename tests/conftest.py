@@ -13,6 +13,8 @@ from private_services import CannotStart
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from consumers import database
+from consumers.database import Database
 from tests.brokers import (
     Address,
     OwnBroker,
@@ -133,3 +135,11 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
         await connection.execute(text(f"CREATE DATABASE {name}"))
         yield server.rpartition("/")[0] + f"/{name}"
         await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def opened(database_url: str) -> AsyncIterator[Database]:
+    """A database of each kind, open and with its tables."""
+    async with database.opened(database_url) as opened:
+        await opened.create_tables()
+        yield opened

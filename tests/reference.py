@@ -20,7 +20,7 @@ from bridge.slots import opened
 from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
 from bridge.topology import ARCHIVED, BRIDGE, Arguments, Topology, archive, subscription
 from consumers import cli as consumers_cli
-from consumers.settings import Worker
+from consumers.settings import FriendsApi, Worker
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -239,6 +239,7 @@ def _label(name: str, text: str) -> str:
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings of the receiver": lambda: settings(Receiver),
     "settings of the consumers": lambda: settings(Worker),
+    "settings of the friends API": lambda: settings(FriendsApi),
     "commands of the receiver": lambda: commands("openim-bridge", bridge_cli.main),
     "commands of the consumers": lambda: commands("openim-consumers", consumers_cli.main),
     "metrics": metrics,

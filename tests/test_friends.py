@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -39,14 +39,6 @@ class Callback(NamedTuple):
     event: Event
     received: datetime
     message_id: str
-
-
-@pytest.fixture
-async def opened(database_url: str) -> AsyncIterator[Database]:
-    """A database of each kind, with its tables."""
-    async with database.opened(database_url) as opened:
-        await opened.create_tables()
-        yield opened
 
 
 async def handle(opened: Database, *callbacks: Callback) -> None:

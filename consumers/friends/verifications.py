@@ -62,6 +62,10 @@ LONGEST_TURN = "5s"
 """After so long without a word from a worker that holds the lock, PostgreSQL hangs up on it."""
 
 
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Nothing was received before."""
+
+
 class Verification(Struct, frozen=True, kw_only=True):
     """One friend verification message."""
 
@@ -85,49 +89,62 @@ class Verification(Struct, frozen=True, kw_only=True):
 class Place(NamedTuple):
     """Where a message stands by time of receipt."""
 
-    received_ms: int
-    message_id: str
+    received_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    message_id: Annotated[str, Meta(pattern=r"^[!-~]{0,36}\Z")]
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class Wanted(Struct, frozen=True, kw_only=True, rename={"from_user": "from", "to_user": "to"}):
     """Which messages are wanted: those that fit all that is given."""
 
-    user: str | None = None
-    """Who asked or was asked."""
-
-    from_user: str | None = None
-    to_user: str | None = None
-    kind: str | None = None
-    since: datetime | None = None
-    """Received then or later."""
+    user: Annotated[
+        str, Meta(min_length=1, description="Only what this user asked or was asked.")
+    ] = ""
+    from_user: Annotated[str, Meta(min_length=1, description="Only where this user asked.")] = (
+        ""
+    )
+    to_user: Annotated[
+        str, Meta(min_length=1, description="Only where this user was asked.")
+    ] = ""
+    kind: Annotated[
+        str,
+        Meta(
+            pattern="^(application|agreement)$",
+            title="application or agreement",
+            description="Only one kind: `application` or `agreement`.",
+        ),
+    ] = ""
+    since: Annotated[
+        datetime,
+        Meta(
+            tz=True,
+            title="a time with its zone, such as 2024-07-01T08:00:00Z",
+            description="Only what was received then or later.",
+        ),
+    ] = LONG_AGO
 
     def fits(self, message: Verification) -> bool:
         """Say whether a message is wanted."""
-        users = message.from_user_id, message.to_user_id
+        one, other = message.from_user_id, message.to_user_id
         return (
-            (self.user is None or storable(self.user) in users)
-            and (self.from_user is None or storable(self.from_user) == message.from_user_id)
-            and (self.to_user is None or storable(self.to_user) == message.to_user_id)
-            and self.kind in {None, message.kind}
-            and (self.since is None or message.received >= self.since)
+            (not self.user or storable(self.user) in {one, other})
+            and (not self.from_user or storable(self.from_user) == one)
+            and (not self.to_user or storable(self.to_user) == other)
+            and (not self.kind or self.kind == message.kind)
+            and self.since <= message.received
         )
 
     def clauses(self) -> list[ColumnElement[bool]]:
         """Give the same in SQL."""
-        column = TABLE.c
-        found: list[ColumnElement[bool]] = []
-        if self.user is not None:
-            user = storable(self.user)
-            found.append(or_(column.from_user_id == user, column.to_user_id == user))
-        if self.from_user is not None:
-            found.append(column.from_user_id == storable(self.from_user))
-        if self.to_user is not None:
-            found.append(column.to_user_id == storable(self.to_user))
-        if self.kind is not None:
-            found.append(column.kind == self.kind)
-        if self.since is not None:
-            found.append(column.received_ms >= milliseconds(self.since))
-        return found
+        one, other = TABLE.c.from_user_id, TABLE.c.to_user_id
+        user, from_user, to_user = map(storable, (self.user, self.from_user, self.to_user))
+        clauses = [
+            (user, or_(one == user, other == user)),
+            (from_user, one == from_user),
+            (to_user, other == to_user),
+            (self.kind, TABLE.c.kind == self.kind),
+            (self.since != LONG_AGO, TABLE.c.received_ms >= milliseconds(self.since)),
+        ]
+        return [clause for given, clause in clauses if given]
 
 
 EVERYTHING = Wanted()
