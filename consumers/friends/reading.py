@@ -30,6 +30,6 @@ async def reading(database: Database) -> AsyncIterator[AsyncConnection]:
             yield transaction
     except TimeoutError as error:
         raise DatabaseAway(f"no answer within {PATIENCE:g} s") from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         hint = "a worker creates its tables when it starts"
         raise DatabaseAway(f"{reason(error)} ({hint})") from error
