@@ -29,6 +29,7 @@ from consumers import inbox
 from consumers.context import BatchContext, Context, EventLog, Receipt
 from consumers.database import Database, DatabaseAway
 from consumers.lanes import Job, Lanes
+from consumers.outcome import DeadLetter, Handled, Note, Paused, Waits, ignore
 from consumers.pause import Pause
 from consumers.registry import Handler, Handlers, Reject, Retry, Unavailable
 from consumers.settings import Worker as Settings
@@ -57,6 +58,8 @@ class Settling:
     database: Database
     copier: Copier
     settings: Settings
+    note: Note = ignore
+    """Told what came of each attempt."""
 
     async def read(self, job: Job) -> tuple[Handler, Event] | None:
         """Give a delivery's event and its handler; bury it if there is none."""
@@ -83,6 +86,7 @@ class Settling:
         if error is None:
             for task in tasks:
                 self._settled(task.job)
+                self.note(task.job.delivery, Handled())
         elif len(tasks) == 1:
             await self._settle_failed(tasks[0].job, error)
         else:
@@ -101,6 +105,8 @@ class Settling:
                 await self._call(handler, tasks)
             except (Unavailable, DatabaseAway) as error:
                 self.pause.begin(_in_words(error))
+                for task in tasks:
+                    self.note(task.job.delivery, Paused(_in_words(error)))
             except Exception as error:  # noqa: BLE001  # whatever a handler raises
                 return error
             else:
@@ -152,6 +158,7 @@ class Settling:
         if isinstance(error, Retry) and error.after:
             seconds = min(max(seconds, error.after.total_seconds()), HOLDS[-1])
         _say("key held", job, error, seconds=seconds)
+        self.note(job.delivery, Waits(_in_words(error), seconds))
         job.attempt += 1
         self.lanes.hold(job, seconds)
 
@@ -163,12 +170,14 @@ class Settling:
         fitting = [s for s in SCHEDULE[job.attempt - 1 :] if s >= at_least] or SCHEDULE[-1:]
         await self._copy(job, wait_exchange(fitting[0]), job.source.queue, error, more=1)
         _say("delivery waits", job, error, seconds=fitting[0])
+        self.note(job.delivery, Waits(_in_words(error), fitting[0]))
 
     async def _bury(self, job: Job, error: Exception) -> None:
         """Put a copy into the dead letters, with the reason."""
         queue = dead_letter_queue(self.handlers.subscription)
         await self._copy(job, DEAD_LETTERS, queue, error)
         log.error("dead letter", extra=_facts(job, error))
+        self.note(job.delivery, DeadLetter(_in_words(error)))
 
     async def _copy(
         self, job: Job, exchange: str, routing_key: str, error: Exception, more: int = 0

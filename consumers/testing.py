@@ -1,0 +1,172 @@
+"""Trying handlers without a broker, by the code that settles deliveries in a worker.
+
+async def test_friends_get_coupons() -> None:
+    async with without_broker(handlers) as trial:
+        event = recorded(AfterAddFriendAgree, from_user_id="ann")
+        assert await trial.handle(event) == Handled()
+"""
+
+import time
+from asyncio import Event as Signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+
+from bridge import openim
+from bridge.broker import Copier, Delivery
+from bridge.contract import Event, decode
+from bridge.intake import Intake
+from bridge.message import Ids, Message
+from bridge.waiting import first_of
+from bridge.wire import Line
+from consumers import database
+from consumers.database import Database
+from consumers.lanes import Job, Lanes, Source
+from consumers.outcome import DeadLetter, Handled, Outcome, Paused, Waits
+from consumers.pause import Pause
+from consumers.registry import EventT, Handlers
+from consumers.settings import Worker as Settings
+from consumers.settling import Settling, Task
+
+__all__ = [
+    "DeadLetter",
+    "Handled",
+    "Outcome",
+    "Paused",
+    "Trial",
+    "Waits",
+    "recorded",
+    "without_broker",
+]
+
+
+def recorded(kind: type[EventT], **changed: object) -> EventT:
+    """Give the recorded event of a kind, with some of its fields changed.
+
+    Raises:
+        UnknownSample: it is a base class, which OpenIM never sends.
+        TypeError: there is no such field.
+        msgspec.ValidationError: a field has another type.
+
+    """
+    event = decode(*openim.sample(kind.command or kind.__name__))
+    body = msgspec.json.encode(msgspec.structs.replace(event, **changed))
+    return msgspec.json.decode(body, type=kind)
+
+
+@dataclass
+class Trial:
+    """Handlers, and a database for them; `database.transaction()` shows what they wrote."""
+
+    handlers: Handlers
+    database: Database
+    _ids: Ids = field(default_factory=Ids)
+
+    async def handle(
+        self, event: Event, *, message_id: str | None = None, attempt: int = 1
+    ) -> Outcome:
+        """Have an event handled once; give what comes of it.
+
+        Args:
+            event: As OpenIM would send it.
+            message_id: A new one unless given; the same twice is a redelivery.
+            attempt: 6 is the last.
+
+        """
+        named = message_id or self._ids.mint()
+        (outcome,) = await self._settled([_delivery(event, named)], attempt)
+        return outcome
+
+    async def handle_all(self, events: Sequence[Event]) -> list[Outcome]:
+        """Have events handled, in batches where the handler takes batches."""
+        deliveries = [_delivery(event, self._ids.mint()) for event in events]
+        return await self._settled(deliveries, 1) if deliveries else []
+
+    async def _settled(self, deliveries: Sequence[Delivery], attempt: int) -> list[Outcome]:
+        outcomes: dict[Delivery, Outcome] = {}
+        complete = Signal()
+
+        def note(delivery: Delivery, outcome: Outcome) -> None:
+            outcomes.setdefault(delivery, outcome)
+            if len(outcomes) == len(deliveries):
+                complete.set()
+
+        settling = Settling(
+            handlers=self.handlers,
+            lanes=Lanes(most_behind=1),
+            pause=Pause(self.handlers.subscription),
+            database=self.database,
+            copier=_NoCopies(),
+            settings=Settings(),
+            note=note,
+        )
+        # What pauses would be tried for ever; its first outcome is the answer.
+        await first_of(_work(settling, deliveries, attempt), complete.wait())
+        return [outcomes[delivery] for delivery in deliveries]
+
+
+async def _work(settling: Settling, deliveries: Sequence[Delivery], attempt: int) -> None:
+    source = Source(queue="")
+    batches: dict[str, list[Task]] = {}
+    for delivery in deliveries:
+        settling.lanes.put(Job(delivery, source, delivery.message_id, attempt))
+        job = await settling.lanes.next()
+        found = await settling.read(job)
+        if found is None:
+            continue
+        handler, event = found
+        tasks = batches.setdefault(handler.name, [])
+        tasks.append(Task(job, event))
+        if handler.batching is None or len(tasks) == handler.batching.most:
+            await settling.handle(handler, batches.pop(handler.name))
+    for handler in settling.handlers.batches:
+        if left := batches.get(handler.name):
+            await settling.handle(handler, left)
+
+
+class _NoCopies(Copier):
+    """Confirms copies that go nowhere."""
+
+    def __init__(self) -> None:
+        """Without a channel."""
+
+    async def publish(
+        self,
+        delivery: Delivery,
+        exchange: str,
+        routing_key: str,
+        headers: Mapping[str, Any],
+        timeout: float,
+    ) -> None:
+        """Confirm."""
+
+
+def _delivery(event: Event, message_id: str) -> Delivery:
+    """Give an event as RabbitMQ would deliver it."""
+    body = msgspec.json.encode(event)
+    key = f"{event.routing_key}.p00"
+    message = Message(
+        id=message_id,
+        routing_key=key,
+        command=event.command,
+        received_ms=time.time_ns() // 1_000_000,
+        body=body,
+        operation_id="test",
+    ).encode()
+    # After the routing key and the length of the properties; see bridge.message.
+    properties = message[1 + message[0] + 4 : len(message) - len(body)]
+    nobody = Intake(Line(), 0, lambda _: None)
+    return Delivery(nobody, 1, key, properties, body, again=False)
+
+
+@asynccontextmanager
+async def without_broker(handlers: Handlers) -> AsyncIterator[Trial]:
+    """Try handlers during the block, with an empty SQLite database that is gone afterwards."""
+    with TemporaryDirectory() as folder:
+        async with database.opened(f"sqlite:///{folder}/test.db") as opened:
+            await opened.create_tables()
+            yield Trial(handlers, opened)

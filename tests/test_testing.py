@@ -1,0 +1,114 @@
+"""Handlers can be tried without a broker, and meet there what they meet in a worker."""
+
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bridge.contract import EVENTS, AfterAddFriend, AfterAddFriendAgree, AfterSendMsg, Event
+from bridge.openim import UnknownSample
+from consumers.registry import Context, Handlers, Reject, Retry, Unavailable
+from consumers.testing import DeadLetter, Handled, Paused, Waits, recorded, without_broker
+from tests.commands import SOURCE, ran
+
+
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
+async def test_every_recorded_event_can_be_handled(kind: type[Event]) -> None:
+    seen: list[Event] = []
+    handlers = Handlers("any")
+
+    @handlers.on(Event)
+    async def note(event: Event) -> None:
+        seen.append(event)
+
+    async with without_broker(handlers) as trial:
+        assert await trial.handle(recorded(kind)) == Handled()
+    assert seen == [recorded(kind)]
+
+
+def test_a_recorded_event_is_changed_within_its_type() -> None:
+    assert recorded(AfterAddFriendAgree, to_user_id="ben").to_user_id == "ben"
+    with pytest.raises(msgspec.ValidationError, match="Expected `str`, got `int`"):
+        recorded(AfterAddFriendAgree, to_user_id=1)
+    with pytest.raises(TypeError, match="to_user"):
+        recorded(AfterAddFriendAgree, to_user="ben")
+    with pytest.raises(UnknownSample, match="no callback is called AfterSendMsg"):
+        recorded(AfterSendMsg)
+
+
+async def test_a_handler_is_called_once_for_a_message_id() -> None:
+    called: list[str] = []
+    handlers = Handlers("once")
+
+    @handlers.on(AfterAddFriend)
+    async def note(_event: AfterAddFriend, context: Context) -> None:
+        called.append(context.message_id)
+
+    async with without_broker(handlers) as trial:
+        for message_id in ("one", "one", "other"):
+            outcome = await trial.handle(recorded(AfterAddFriend), message_id=message_id)
+            assert outcome == Handled()
+    assert called == ["one", "other"]
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "outcome"),
+    [
+        (Reject("no"), 1, DeadLetter("Reject: no")),
+        (ValueError("odd"), 1, Waits("ValueError: odd", 1)),
+        (ValueError("odd"), 6, DeadLetter("ValueError: odd")),
+        (Retry("busy", after=timedelta(seconds=20)), 1, Waits("Retry: busy", 30)),
+        (Unavailable("away"), 1, Paused("Unavailable: away")),
+    ],
+)
+async def test_what_a_handler_raises_decides(
+    error: Exception, attempt: int, outcome: object
+) -> None:
+    attempts: list[int] = []
+    handlers = Handlers("failing")
+
+    @handlers.on(AfterAddFriend)
+    async def fail(_event: AfterAddFriend, context: Context) -> None:
+        attempts.append(context.attempt)
+        raise error
+
+    async with without_broker(handlers) as trial:
+        assert await trial.handle(recorded(AfterAddFriend), attempt=attempt) == outcome
+        assert type(await trial.handle(recorded(AfterAddFriendAgree))) is DeadLetter
+    assert attempts == [attempt]
+
+
+async def test_batches_are_handled_together() -> None:
+    sizes: list[int] = []
+    handlers = Handlers("batches")
+
+    @handlers.on_batch(AfterAddFriend, most=2)
+    async def note(events: Sequence[AfterAddFriend]) -> None:
+        sizes.append(len(events))
+        if "bad" in [event.from_user_id for event in events]:
+            raise Reject("bad")
+
+    users = ["a", "b", "bad", "c", "d"]
+    events = [recorded(AfterAddFriend, from_user_id=user) for user in users]
+    async with without_broker(handlers) as trial:
+        outcomes = await trial.handle_all(events)
+    assert outcomes == [Handled(), Handled(), DeadLetter("Reject: bad"), Handled(), Handled()]
+    assert sizes == [2, 2, 1, 1, 1]
+
+
+async def test_the_documented_handler_passes_its_documented_tests(tmp_path: Path) -> None:
+    document = (SOURCE / "docs" / "handlers.md").read_text(encoding="utf-8")
+    for name in ("shop.py", "test_shop.py"):
+        _, _, after = document.partition(f"    # {name}\n")
+        code = re.match(r"(?:(?: {4}.*)?\n)+", after)
+        assert code is not None
+        (tmp_path / name).write_text(textwrap.dedent(code[0]))
+    command = await ran(
+        *((sys.executable, "-m", "pytest"), "--asyncio-mode=auto", "-q"), folder=tmp_path
+    )
+    assert "2 passed" in command.out, command.out
