@@ -139,7 +139,7 @@ class Receiver:
         self.metrics.count(callback.command)
         return Accepted(
             message.encode(),
-            contract.allow(event, fields),
+            contract.answer(contract.Allow(), event, fields),
             waits=event is None or event.phase == "after",
         )
 

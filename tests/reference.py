@@ -11,7 +11,7 @@ import click
 
 from bridge import cli as bridge_cli
 from bridge import downstream
-from bridge.contract import EVENTS, Event, ordering
+from bridge.contract import CHANGES, EVENTS, Before, Event, ordering
 from bridge.contract.ordering import Rule
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
@@ -146,6 +146,24 @@ def ordering_words(rule: Rule) -> str:  # noqa: PLR0911  # one for each class of
             raise TypeError(rule)
 
 
+def changes() -> str:
+    """Give what of each before callback can be changed."""
+    return table(
+        *("callback", "class", "fields"),
+        rows=[
+            (
+                _code(event.command),
+                _code(CHANGES[event].__name__) if event in CHANGES else "",
+                ", ".join(map(_code, CHANGES[event].__struct_encode_fields__))
+                if event in CHANGES
+                else "",
+            )
+            for event in EVENTS
+            if issubclass(event, Before)
+        ],
+    )
+
+
 def old_names() -> str:
     """Give the names of callbacks before OpenIM 3.7."""
     return table(
@@ -244,6 +262,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "commands of the consumers": lambda: commands("openim-consumers", consumers_cli.main),
     "metrics": metrics,
     "callbacks": callbacks,
+    "changes": changes,
     "old names": old_names,
     "topology": topology,
 }

@@ -1,68 +1,13 @@
-"""What we answer OpenIM, and what it makes of an answer."""
+"""What OpenIM makes of an answer."""
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 from typing import NoReturn, TypeAlias
-
-import msgspec
-import orjson
-
-from bridge.contract.event import Event
 
 _INT32 = range(-(2**31), 2**31)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _reply(
-    action: int = 0, code: int = 0, message: str = "", detail: str = ""
-) -> dict[str, object]:
-    return {
-        "actionCode": action,
-        "errCode": code,
-        "errMsg": message,
-        "errDlt": detail,
-        "nextCode": 0,
-    }
-
-
-ALLOW = orjson.dumps(_reply())
-"""Lets OpenIM go on, in every release."""
-
-
-def allow(event: type[Event] | None, fields: Mapping[str, object]) -> bytes:
-    """Give the reply that lets the operation go on as it was asked for.
-
-    Args:
-        event: What the request is; None for an unknown command.
-        fields: The JSON fields of its body.
-
-    """
-    if event is None or not event.echoed:
-        return ALLOW
-    types = _types(event)
-    echo = {
-        name: fields[name]
-        for name in event.echoed
-        if name in fields and _is_a(types[name], fields[name])
-    }
-    return orjson.dumps(_reply() | echo)
-
-
-def problem(code: int, message: str, detail: str = "") -> bytes:
-    """Give the reply that reports a failure of ours without stopping the operation.
-
-    Args:
-        code: What to call the failure, an int32.
-        message: What failed.
-        detail: For whoever debugs it.
-
-    """
-    # Since v3.7 an action code other than 0 lets OpenIM carry on.
-    return orjson.dumps(_reply(1, code, message, detail))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +47,6 @@ def judge(reply: bytes) -> Verdict:
     if numbers["actioncode"] == 0 and numbers["nextcode"] == 1:
         return Refused(code=numbers["errcode"], message=texts["errmsg"], detail=texts["errdlt"])
     return Allowed()
-
-
-@cache
-def _types(event: type[Event]) -> dict[str, object]:
-    """Give the fields' types; those of echoed fields are the same in OpenIM's reply."""
-    return {field.encode_name: field.type for field in msgspec.structs.fields(event)}
-
-
-def _is_a(kind: object, value: object) -> bool:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def _document(reply: bytes) -> object:
