@@ -4,7 +4,17 @@ import sys
 
 import click
 
-from bridge import logs, openim, replay_cli, sending, server, subscriptions_cli, tail, workers
+from bridge import (
+    logs,
+    openim,
+    policy,
+    replay_cli,
+    sending,
+    server,
+    subscriptions_cli,
+    tail,
+    workers,
+)
 from bridge.commands import (
     BAD_SETTINGS,
     FAILED,
@@ -55,6 +65,8 @@ def receive() -> None:
 
 
 def _receive_with_workers(settings: Receiver) -> int:
+    # Each reads it for itself; what is wrong with it is said once, before they start.
+    policy.read(settings.policy)
     listeners = workers.sockets(settings.host, settings.port, settings.workers)
 
     def work(worker: workers.Worker) -> int:

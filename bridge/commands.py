@@ -28,12 +28,8 @@ def own_settings() -> Receiver:
 
 def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     """Read the settings of a process, or say all that is wrong with them and exit."""
-    try:
+    with problems_explained():
         return load(kind, environment)
-    except BadSettings as error:
-        for problem in error.problems:
-            click.echo(f"bad setting: {problem}", err=True)
-        sys.exit(BAD_SETTINGS)
 
 
 @contextmanager
@@ -41,6 +37,10 @@ def problems_explained() -> Iterator[None]:
     """Turn what a person can mend into a sentence and an exit code."""
     try:
         yield
+    except BadSettings as error:
+        for problem in error.problems:
+            click.echo(f"bad setting: {problem}", err=True)
+        sys.exit(BAD_SETTINGS)
     except JournalBroken as error:
         fail(str(error), BAD_SETTINGS)
     except BrokerError as error:

@@ -62,7 +62,7 @@ def load(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     values: dict[str, Any] = {}
     for name, each in given.items():
         try:
-            values[name] = _checked(each, types[name])
+            values[name] = checked(each.value, types[name], strict=each.strict)
         # Bytes that are not UTF-8 in a variable escape msgspec as a UnicodeError.
         except (msgspec.ValidationError, ValueError):
             shown = "***" if is_secret(types[name]) else repr(each.value)[:LONGEST_SHOWN]
@@ -72,19 +72,24 @@ def load(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     return kind(**values)
 
 
-def _checked(given: _Given, annotated: object) -> object:
+def checked(value: object, annotated: object, *, strict: bool) -> object:
     """Convert a value to its type.
+
+    Args:
+        value: As somebody set it.
+        annotated: Its type, with `Meta`.
+        strict: Whether its own type counts: TOML has types, a variable is always text.
 
     Raises:
         ValidationError: it is not of its type, or out of bounds.
         ValueError: it has the right form and still makes no sense.
 
     """
-    value = msgspec.convert(given.value, annotated, strict=given.strict)
+    converted = msgspec.convert(value, annotated, strict=strict)
     check = (_meta(annotated).extra or {}).get("check")
-    if check is not None and not check(value):
-        raise ValueError(given.name)
-    return value
+    if check is not None and not check(converted):
+        raise ValueError(value)
+    return converted
 
 
 def _from_environment(
@@ -107,7 +112,7 @@ def _from_environment(
         elif variable in secrets:
             yield from _from_secret_file(secrets[variable], variable, environment, problems)
         else:
-            problems.append(_unknown(variable, "setting", [*names, config]))
+            problems.append(unknown(variable, "setting", [*names, config]))
 
 
 def _from_secret_file(
@@ -121,7 +126,7 @@ def _from_secret_file(
     try:
         value = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        problems.append(f"{variable}={path!r} cannot be read: {_why(error)}")
+        problems.append(f"{variable}={path!r} cannot be read: {why(error)}")
     else:
         yield _Given(name=name, source=variable, value=value, strict=False)
 
@@ -136,11 +141,11 @@ def _from_file(
     try:
         file = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        problems.append(f"{variable}={path!r} cannot be read: {_why(error)}")
+        problems.append(f"{variable}={path!r} cannot be read: {why(error)}")
         return
     for name in file:
         if name not in TABLES:
-            problems.append(f"{path}: {_unknown(name, 'table', TABLES)}")
+            problems.append(f"{path}: {unknown(name, 'table', TABLES)}")
     table = file.get(kind.table, {})
     if not isinstance(table, dict):
         problems.append(f"{path}: {kind.table} must be a table, [{kind.table}]")
@@ -150,15 +155,17 @@ def _from_file(
             source = f"{path}: [{kind.table}] {name}"
             yield _Given(name=name, source=source, value=value, strict=True)
         else:
-            known = _unknown(name, "setting", kind.__struct_fields__)
+            known = unknown(name, "setting", kind.__struct_fields__)
             problems.append(f"{path}: [{kind.table}] {known}")
 
 
-def _why(error: OSError | ValueError) -> str:
+def why(error: OSError | ValueError) -> str:
+    """Say in short why a file cannot be read."""
     return getattr(error, "strerror", None) or str(error)
 
 
-def _unknown(name: str, what: str, known: list[str] | tuple[str, ...]) -> str:
+def unknown(name: str, what: str, known: list[str] | tuple[str, ...]) -> str:
+    """Say that a name is none of those known, and which may have been meant."""
     spelled = {each.lower(): each for each in known}
     nearest = difflib.get_close_matches(name.lower(), spelled, 1)
     hint = (

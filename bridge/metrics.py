@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import (
@@ -17,16 +17,40 @@ from prometheus_client.registry import Collector
 
 from bridge.contract import COMMANDS
 from bridge.journal import Journal
+from bridge.policy import Decided
 from bridge.wire import Outcome
 
 REPLY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds. Finer than usual: two of OpenIM's workers wait for each answer."""
+
+DECISION_BUCKETS = (0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds; few, as there are so many for each callback."""
 
 UNKNOWN = "unknown"
 """Stands for every command that is not in the contract, or labels would have no end."""
 
 # A second series for each counter, which nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Times:
+    """Counts how long something took, in buckets."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def show(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Add what was counted to a metric."""
+        bounds = [*map(str, self._bounds), "+Inf"]
+        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
+        family.add_metric(labels, buckets, self._sum)
 
 
 class Metrics(Collector):
@@ -40,8 +64,9 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._callbacks = Counts(dict.fromkeys((*COMMANDS, UNKNOWN), 0))
-        self._replies = [0] * (len(REPLY_BUCKETS) + 1)
-        self._reply_seconds = 0.0
+        self._replies = Times(REPLY_BUCKETS)
+        self._decisions: Counts[tuple[str, str, str]] = Counts()
+        self._decision_times: dict[str, Times] = {}
         self.rejected = Counter(
             "openim_bridge_rejected_total",
             "Requests answered with an error, by reason",
@@ -90,8 +115,16 @@ class Metrics(Collector):
 
     def replied(self, seconds: float) -> None:
         """Count a reply, and the time from the callback to it."""
-        self._replies[bisect_left(REPLY_BUCKETS, seconds)] += 1
-        self._reply_seconds += seconds
+        self._replies.add(seconds)
+
+    def decided(self, command: str, decided: Decided) -> None:
+        """Count a decision about a before callback, and the time that it took."""
+        decision = decided.decision
+        self._decisions[command, decision.verdict, decision.source] += 1
+        times = self._decision_times.get(command)
+        if times is None:
+            times = self._decision_times[command] = Times(DECISION_BUCKETS)
+        times.add(decided.seconds)
 
     def collect(self) -> Iterator[Metric]:
         """Give what is counted in plain numbers, as the library asks for it."""
@@ -103,13 +136,30 @@ class Metrics(Collector):
         for command, count in self._callbacks.items():
             callbacks.add_metric([command], count)
         yield callbacks
-        bounds = [*map(str, REPLY_BUCKETS), "+Inf"]
-        yield HistogramMetricFamily(
-            "openim_bridge_reply_seconds",
-            "Time from a callback's body to its reply",
-            buckets=list(zip(bounds, accumulate(self._replies), strict=True)),
-            sum_value=self._reply_seconds,
+        replies = HistogramMetricFamily(
+            "openim_bridge_reply_seconds", "Time from a callback's body to its reply"
         )
+        self._replies.show(replies, [])
+        yield replies
+        yield from self._about_decisions()
+
+    def _about_decisions(self) -> Iterator[Metric]:
+        decisions = CounterMetricFamily(
+            "openim_bridge_decisions_total",
+            "Before callbacks answered, by verdict and where it came from",
+            labels=["command", "verdict", "source"],
+        )
+        for labels, count in self._decisions.items():
+            decisions.add_metric(labels, count)
+        yield decisions
+        times = HistogramMetricFamily(
+            "openim_bridge_decision_seconds",
+            "Time that deciding about a before callback took",
+            labels=["command"],
+        )
+        for command, each in self._decision_times.items():
+            each.show(times, [command])
+        yield times
 
     def render(self) -> bytes:
         """Give all metrics in Prometheus' text format."""

@@ -8,7 +8,7 @@ problem lets the operation go on (`actionCode` 1); and what cannot be read is ke
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -19,11 +19,13 @@ import orjson
 from aiohttp import web
 
 from bridge import contract
+from bridge.contract import Event
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal, JournalFull
 from bridge.logs import Sampled
 from bridge.message import Ids, Message
 from bridge.metrics import Metrics
+from bridge.policy import FALLBACK, Decided, Policy
 from bridge.request import (
     LONGEST_ID,
     Callback,
@@ -64,6 +66,7 @@ class Receiver:
     journal: Journal
     forwarder: Forwarder
     metrics: Metrics
+    policy: Policy
     worker: Worker | None = None
     """Which of several workers this is, if there are several."""
     draining: bool = False
@@ -123,6 +126,29 @@ class Receiver:
         """
         fields = fields_in(callback.command, callback.body)
         event = contract.event_type(callback.command, fields)
+        self.metrics.count(callback.command)
+        if event is None or event.phase == "after":
+            message = self._message(callback, event, fields, {})
+            return Accepted(message, contract.ALLOW, waits=True)
+        decided = self.policy.decide(event, fields)
+        message = self._message(callback, event, fields, decided.headers)
+        self._note_decided(event.command, decided)
+        return Accepted(message, decided.body, waits=False)
+
+    def _note_decided(self, command: str, decided: Decided) -> None:
+        self.metrics.decided(command, decided)
+        if decided.problem and (more := self._lines.admit(FALLBACK)) is not None:
+            facts = {"command": command, "detail": decided.problem, "more": more}
+            log.warning("verdict cannot be said", extra=facts)
+
+    def _message(
+        self,
+        callback: Callback,
+        event: type[Event] | None,
+        fields: Mapping[str, object],
+        headers: Mapping[str, str],
+    ) -> bytes:
+        """Encode a callback, with what else is known of it as headers."""
         operation = clean(callback.operation_id, LONGEST_ID)
         key = (event.ordering_key(fields) if event else "") or operation or callback.command
         partition = contract.partition(key, self.settings.partitions)
@@ -134,14 +160,9 @@ class Receiver:
             body=callback.body,
             operation_id=operation,
             ordering_key=key,
-            headers=further_headers(callback),
+            headers={**headers, **further_headers(callback)},
         )
-        self.metrics.count(callback.command)
-        return Accepted(
-            message.encode(),
-            contract.answer(contract.Allow(), event, fields),
-            waits=event is None or event.phase == "after",
-        )
+        return message.encode()
 
     def _unreadable(self, callback: Callback, reason: str) -> bytes:
         """Encode a body that nobody can read yet: OpenIM will not send it again."""

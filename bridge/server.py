@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge import slots, workers
+from bridge import policy, slots, workers
 from bridge.adoption import adopt
 from bridge.connection import Server
 from bridge.forwarder import Forwarder
@@ -75,15 +75,17 @@ async def running(
     """Receive and forward during the block, and stop in good order at its end.
 
     Raises:
+        BadSettings: the policy cannot be used.
         JournalBroken: the journal cannot be used.
         OSError: the port cannot be listened on; or, cancelling the block, the disk failed.
 
     """
+    decisions = policy.read(settings.policy)
     with slots.taken(Path(settings.journal_path), settings.journal_quota) as journal:
         metrics = Metrics(journal)
         forwarder = Forwarder(journal, settings, metrics)
         metrics.watch(lambda: forwarder.link.connected)
-        receiver = Receiver(settings, journal, forwarder, metrics, worker)
+        receiver = Receiver(settings, journal, forwarder, metrics, decisions, worker)
         server = Server(receiver)
         try:
             async with asyncio.TaskGroup() as tasks:

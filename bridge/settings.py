@@ -95,6 +95,14 @@ class Receiver(Connected, frozen=True, kw_only=True):
             " one core can.",
         ),
     ] = 1
+    policy: Annotated[
+        str,
+        Meta(
+            title="a path, or nothing",
+            description="File that says what `before` callbacks are answered, see"
+            " docs/before.md. Nothing: all are allowed.",
+        ),
+    ] = ""
     journal_path: Annotated[
         str,
         Meta(

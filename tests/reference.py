@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
+from msgspec import Struct
 
 from bridge import cli as bridge_cli
 from bridge import downstream
-from bridge.contract import CHANGES, EVENTS, Before, Event, ordering
+from bridge.contract import CHANGES, EVENTS, Before, BeforeAddFriend, Event, ordering
 from bridge.contract.ordering import Rule
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
+from bridge.policy import SOURCES, Policy, tables
 from bridge.settings import Receiver, Settings
 from bridge.slots import opened
 from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
@@ -146,6 +148,24 @@ def ordering_words(rule: Rule) -> str:  # noqa: PLR0911  # one for each class of
             raise TypeError(rule)
 
 
+def policy_keys(*kinds: type[Struct]) -> str:
+    """Give what may stand in tables of a policy file."""
+    return table(
+        *("key", "allowed", "meaning"),
+        rows=[
+            (_code(name), allowed(type_), description(type_))
+            for kind in kinds
+            for name, type_ in types_of(kind).items()
+        ],
+    )
+
+
+def sources() -> str:
+    """Give where a verdict may come from."""
+    rows = [(_code(name), sentence) for name, sentence in SOURCES.items()]
+    return table("source", "meaning", rows=rows)
+
+
 def changes() -> str:
     """Give what of each before callback can be changed."""
     return table(
@@ -233,6 +253,7 @@ async def _rendered() -> str:
         counted.watch(lambda: True)
         counted.count("callbackAfterAddFriendCommand")
         counted.rejected.labels("size")
+        counted.decided("callbackBeforeAddFriendCommand", Policy().decide(BeforeAddFriend, {}))
         return counted.render().decode()
 
 
@@ -241,17 +262,18 @@ def metrics() -> str:
     text = asyncio.run(_rendered())
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     return table(
-        *("metric", "type", "label", "meaning"),
+        *("metric", "type", "labels", "meaning"),
         rows=[
-            (_code(name), types[name], _label(name, text), sentence)
+            (_code(name), types[name], _labels(name, text), sentence)
             for name, sentence in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE)
         ],
     )
 
 
-def _label(name: str, text: str) -> str:
-    found = re.search(rf"^{name}{{(\w+)=", text, re.MULTILINE)
-    return _code(found[1]) if found else ""
+def _labels(name: str, text: str) -> str:
+    found = re.search(rf"^{name}(?:_bucket)?{{(.*)}} ", text, re.MULTILINE)
+    labels = re.findall(r'(\w+)="', found[1]) if found else []
+    return ", ".join(_code(label) for label in labels if label != "le")
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -263,6 +285,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "callbacks": callbacks,
     "changes": changes,
+    "sources": sources,
+    "verdicts": lambda: policy_keys(tables.Verdict),
+    "refusals": lambda: policy_keys(tables.Refusal),
     "old names": old_names,
     "topology": topology,
 }

@@ -197,7 +197,7 @@ async def test_a_failure_of_ours_is_answered_in_json(
 ) -> None:
     async with bridge(tmp_path) as running:
         # No input is known that makes us fail.
-        monkeypatch.setattr("bridge.contract.answer", None)
+        monkeypatch.setattr("bridge.contract.partition", None)
         reply = await ask(running, request(ZEBRA))
         monkeypatch.undo()
         assert await rejected(running, "internal") == 1

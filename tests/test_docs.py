@@ -60,7 +60,7 @@ def anchors(path: Path) -> set[str]:
 def constants(folder: str) -> set[str]:
     """Give all text constants in the code of a package."""
     trees = [
-        ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob(f"{folder}/*.py")
+        ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob(f"{folder}/**/*.py")
     ]
     nodes = [
         node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)

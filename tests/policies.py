@@ -1,0 +1,40 @@
+"""Policy files for tests."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bridge import policy
+from bridge.policy import Policy
+
+
+def toml(value: object) -> str:
+    """Write a value as TOML does inline."""
+    match value:
+        case dict():
+            pairs = (f"{json.dumps(name)} = {toml(each)}" for name, each in value.items())
+            return f"{{{', '.join(pairs)}}}"
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def written(folder: Path, text: str) -> str:
+    """Write a policy file; give its path."""
+    path = folder / "policy.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def policy_of(folder: Path, text: str) -> Policy:
+    """Read a policy with this text."""
+    return policy.read(written(folder, text))
+
+
+def commands(**verdicts: dict[str, Any]) -> str:
+    """Give the text of a policy that answers these callbacks so."""
+    return "".join(
+        f"[commands.{name}]\n" + "".join(f"{key} = {toml(each)}\n" for key, each in of.items())
+        for name, of in verdicts.items()
+    )
