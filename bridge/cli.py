@@ -74,7 +74,7 @@ def _receive_with_workers(settings: Receiver) -> int:
             run(server.serve(settings, worker))
         return 0
 
-    return workers.Workers(listeners, work).run()
+    return workers.Workers(listeners, work, reload=bool(settings.policy)).run()
 
 
 @main.command()

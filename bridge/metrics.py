@@ -86,6 +86,12 @@ class Metrics(Collector):
             "Callbacks answered after RabbitMQ's confirm, as the journal had no room",
             registry=self._registry,
         )
+        self.policy_reads = Counter(
+            "openim_bridge_policy_reads_total",
+            "Times the policy was read again: taken, or refused for its mistakes",
+            ["outcome"],
+            registry=self._registry,
+        )
         self.set_aside = Counter(
             "openim_bridge_set_aside_total",
             "Messages that RabbitMQ would not have, kept in the journal's folder",

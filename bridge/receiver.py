@@ -139,7 +139,7 @@ class Receiver:
         self.metrics.decided(command, decided)
         if decided.problem and (more := self._lines.admit(FALLBACK)) is not None:
             facts = {"command": command, "detail": decided.problem, "more": more}
-            log.warning("verdict cannot be said", extra=facts)
+            log.warning("no decision", extra=facts)
 
     def _message(
         self,

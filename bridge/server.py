@@ -14,10 +14,11 @@ from bridge.adoption import adopt
 from bridge.connection import Server
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal
+from bridge.loading import BadSettings
 from bridge.metrics import Metrics
 from bridge.receiver import Receiver
 from bridge.settings import Receiver as Settings
-from bridge.waiting import stop_signal
+from bridge.waiting import hang_up_signal, stop_signal
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ async def running(
         OSError: the port cannot be listened on; or, cancelling the block, the disk failed.
 
     """
+    # First: what is changed while it is read is read again.
+    hung_up = hang_up_signal() if settings.policy else asyncio.Event()
     decisions = policy.read(settings.policy)
     with slots.taken(Path(settings.journal_path), settings.journal_quota) as journal:
         metrics = Metrics(journal)
@@ -93,6 +96,7 @@ async def running(
                     tasks.create_task(journal.run()),
                     tasks.create_task(forwarder.run()),
                     tasks.create_task(adopt(settings, metrics)),
+                    tasks.create_task(_keep_to(settings.policy, receiver, hung_up)),
                 ]
                 async with (
                     workers.telling(worker, metrics.render),
@@ -113,6 +117,21 @@ async def running(
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         log.info("stopped", extra={"waiting": journal.depth})
+
+
+async def _keep_to(path: str, receiver: Receiver, hung_up: asyncio.Event) -> None:
+    """Read the policy again whenever it is asked for; one with mistakes changes nothing."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        try:
+            receiver.policy = await asyncio.to_thread(policy.read, path, receiver.policy)
+        except BadSettings as error:
+            receiver.metrics.policy_reads.labels("refused").inc()
+            log.error("policy kept as it was", extra={"problems": error.problems})  # noqa: TRY400
+        else:
+            receiver.metrics.policy_reads.labels("taken").inc()
+            log.info("policy read", extra={"callbacks": len(receiver.policy.rulings)})
 
 
 async def serve(settings: Settings, worker: workers.Worker | None = None) -> None:

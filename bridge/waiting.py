@@ -1,4 +1,4 @@
-"""What a process waits for: a signal to stop, or the first of several things."""
+"""What a process waits for: a signal, or the first of several things."""
 
 import asyncio
 import signal
@@ -12,6 +12,13 @@ def stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+def hang_up_signal() -> asyncio.Event:
+    """Give an event that SIGHUP sets, which would otherwise end the process."""
+    hung_up = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    return hung_up
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -35,6 +35,7 @@ LASTING = 30.0
 """Seconds after which a worker counts as well, and its next death as its first."""
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_ALL = (*_STOPS, signal.SIGHUP)
 
 TELLING = 1.0
 """Seconds that a worker may take to tell its metrics."""
@@ -103,10 +104,14 @@ class Workers:
     Args:
         listeners: A socket for each.
         work: What each does.
+        reload: Whether SIGHUP is passed on to them instead of ending all.
 
     """
 
-    def __init__(self, listeners: list[socket.socket], work: Work) -> None:
+    def __init__(
+        self, listeners: list[socket.socket], work: Work, *, reload: bool = False
+    ) -> None:
+        self._reload = reload
         self._folder = Path(tempfile.mkdtemp(prefix="openim-bridge-"))
         paths = tuple(self._folder / str(number) for number in range(len(listeners)))
         self._workers = [
@@ -122,6 +127,8 @@ class Workers:
         """Run until SIGTERM or SIGINT; give the worst exit code of those asked to stop."""
         for number in _STOPS:
             signal.signal(number, self._stop)
+        if self._reload:
+            signal.signal(signal.SIGHUP, self._pass_on)
         for worker in self._workers:
             self._start(worker)
         worst = 0
@@ -148,18 +155,21 @@ class Workers:
 
     def _start(self, worker: Worker) -> None:
         # A signal between the fork and the note of it would miss the child.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
         pid = os.fork()
         if pid:
             self._running[pid] = worker, time.monotonic()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
             return
         code = 1
         try:
             _end_with_parent()
             for number in _STOPS:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+            if self._reload:
+                # It is about to read the policy, and listens to this before.
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
             code = self._work(worker)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
@@ -169,9 +179,15 @@ class Workers:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
+        self._tell(signal.SIGTERM)
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        self._tell(number)
+
+    def _tell(self, number: int) -> None:
         for pid in list(self._running):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, number)
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bridge import policy
+from bridge.loading import BadSettings
 from bridge.policy import Policy
 
 
@@ -38,3 +41,20 @@ def commands(**verdicts: dict[str, Any]) -> str:
         f"[commands.{name}]\n" + "".join(f"{key} = {toml(each)}\n" for key, each in of.items())
         for name, of in verdicts.items()
     )
+
+
+def rules(*tables: dict[str, Any]) -> str:
+    """Give the text of a policy with these rules."""
+    return "".join(
+        "[[rules]]\n" + "".join(f"{key} = {toml(each)}\n" for key, each in table.items())
+        for table in tables
+    )
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    """Give what is wrong with a policy, without the name of its file."""
+    path = written(folder, text)
+    with pytest.raises(BadSettings) as caught:
+        policy.read(path)
+    assert all(problem.startswith(f"{path}: ") for problem in caught.value.problems)
+    return [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]

@@ -17,6 +17,7 @@ from bridge.contract.ordering import Rule
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
 from bridge.policy import SOURCES, Policy, tables
+from bridge.policy.operators import OPERATORS
 from bridge.settings import Receiver, Settings
 from bridge.slots import opened
 from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
@@ -160,6 +161,14 @@ def policy_keys(*kinds: type[Struct]) -> str:
     )
 
 
+def operators() -> str:
+    """Give how conditions compare."""
+    return table(
+        *("op", "it holds where"),
+        rows=[(_code(name), each.sentence) for name, each in OPERATORS.items()],
+    )
+
+
 def sources() -> str:
     """Give where a verdict may come from."""
     rows = [(_code(name), sentence) for name, sentence in SOURCES.items()]
@@ -288,6 +297,12 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "sources": sources,
     "verdicts": lambda: policy_keys(tables.Verdict),
     "refusals": lambda: policy_keys(tables.Refusal),
+    "policy": lambda: policy_keys(tables.File),
+    "rules": lambda: policy_keys(tables.Rule),
+    "conditions": lambda: policy_keys(tables.Condition),
+    "operators": operators,
+    "limits": lambda: policy_keys(tables.Limit),
+    "lists": lambda: policy_keys(tables.Entries),
     "old names": old_names,
     "topology": topology,
 }

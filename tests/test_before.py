@@ -10,6 +10,8 @@ import pytest
 
 from bridge import openim
 from bridge.contract import EVENTS, Allowed, Before, Change, Event
+from bridge.contract import Refused as Verdict
+from bridge.policy import deciding
 from tests.changes import CHANGED
 from tests.openim_server import Fields, Refused, about_to, goes_on_with
 from tests.policies import commands, written
@@ -84,7 +86,7 @@ async def test_what_is_changed_where_it_is_no_part_of_the_update_is_allowed_inst
         (message,) = await stored(running)
     assert message.headers["x-verdict"] == "allow"
     assert message.headers["x-verdict-source"] == "fallback"
-    (line,) = [each for each in caplog.records if each.message == "verdict cannot be said"]
+    (line,) = [each for each in caplog.records if each.message == "no decision"]
     assert "faceURL is no part of this update" in vars(line)["detail"]
 
 
@@ -138,3 +140,43 @@ async def test_decisions_are_counted_and_timed(tmp_path: Path) -> None:
         f'{counted}{{command="{EX}",source="default",verdict="allow"}} 1.0',
         f'openim_bridge_decision_seconds_count{{command="{ADD}"}} 2.0',
     } <= set(text.splitlines())
+
+
+WORDS = """
+[[rules]]
+name = "word filter"
+commands = ["BeforeSendSingleMsg", "BeforeSendGroupMsg"]
+where = [{field = "content.*", op = "contains", value = "Bob"}]
+refuse = {code = 20001, message = "not here"}
+"""
+
+
+async def test_a_rule_decides_and_is_named(tmp_path: Path) -> None:
+    single, group = openim.sample("BeforeSendSingleMsg"), openim.sample("BeforeSendGroupMsg")
+    async with bridge(tmp_path, policy=written(tmp_path, WORDS)) as running:
+        answers = [await running.openim.post(*each) for each in (single, group)]
+        messages = await stored(running, 2)
+        text = (await ask(running, get("/metrics"))).body.decode()
+    assert [answer.verdict for answer in answers] == [
+        Verdict(code=20001, message="not here", detail=""),
+        Allowed(),
+    ]
+    assert [message.headers["x-verdict-source"] for message in messages] == [
+        "rule:word filter",
+        "default",
+    ]
+    assert f'total{{command="{single[0]}",source="rule",verdict="refuse"}} 1.0' in text
+
+
+async def test_rules_that_take_too_long_hold_up_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No rule is known that takes so long.
+    monkeypatch.setattr(deciding, "LONGEST", -1.0)
+    policy = WORDS.replace("Bob", "Eve")
+    async with bridge(tmp_path, policy=written(tmp_path, policy)) as running:
+        answer = await running.openim.post(*openim.sample("BeforeSendSingleMsg"))
+        (message,) = await stored(running)
+    assert answer.verdict == Allowed()
+    assert message.headers["x-verdict-source"] == "fallback"
+    assert "no decision" in [record.message for record in caplog.records]

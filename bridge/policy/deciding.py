@@ -1,24 +1,39 @@
 """From a before callback to a verdict, its source and the body that says it to OpenIM.
 
-A decision never fails and never waits for anything: when what the policy says cannot be said
-to this callback, OpenIM goes on, and the problem is reported.
+A decision never fails and never waits for anything: when there is none that could be said in
+time, OpenIM goes on, and the problem is reported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple, TypeAlias
 
 from bridge.contract import Allow, BadReply, Event, Refuse, Reply, answer
+from bridge.policy.limits import Limit
+from bridge.policy.paths import Found, Read
 
-DEFAULT, POLICY, FALLBACK = "default", "policy", "fallback"
+DEFAULT, POLICY, RULE, FALLBACK = "default", "policy", "rule", "fallback"
 SOURCES: Mapping[str, str] = {
     DEFAULT: "the policy says nothing about this callback, so it is allowed",
-    POLICY: "the policy of this callback",
-    FALLBACK: "the verdict could not be said to this callback, so it is allowed",
+    POLICY: "the table of this callback, as no rule applied",
+    RULE: "a rule, which is named",
+    FALLBACK: "allowed, as the verdict could not be said to this callback, or the rules took"
+    " longer than half a second",
 }
 """Where a verdict comes from, and what that means."""
 
+LONGEST = 0.5
+"""Seconds after which no further rule is looked at: nobody else is answered meanwhile."""
+
+LimitKey: TypeAlias = tuple[str, Hashable]
+"""The name of a limit's rule, and what the limit says."""
+
 ALLOW, REFUSE, CHANGE = VERDICTS = ("allow", "refuse", "change")
+
+
+class TooSlow(Exception):
+    """Deciding took too long; OpenIM must be answered without a decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +84,83 @@ class Decided:
 ALLOWED = Decision(reply=Allow(), source=DEFAULT)
 
 
+class Condition(NamedTuple):
+    """Something that must hold for a rule to apply."""
+
+    read: Read
+    test: Callable[[Found], bool]
+
+
+class Limited(NamedTuple):
+    """A limit, and where to read who is limited."""
+
+    read: Read
+    limit: Limit
+
+    def exceeded(self, fields: Mapping[str, object]) -> bool:
+        """Count a callback; say whether its user has none left."""
+        found = self.read(fields)
+        return bool(found) and self.limit.exceeded(str(found[0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A decision about some callbacks."""
+
+    conditions: tuple[Condition, ...]
+    limited: Limited | None
+    decision: Decision
+
+    def applies(self, fields: Mapping[str, object]) -> bool:
+        """Say whether it is about a callback; what gets as far as its limit is counted."""
+        for condition in self.conditions:
+            if not condition.test(condition.read(fields)):
+                return False
+        return self.limited is None or self.limited.exceeded(fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """How one callback is decided about."""
+
+    rules: tuple[Rule, ...] = ()
+    """The first that applies decides."""
+    otherwise: Decision = ALLOWED
+
+    def decision(self, event: type[Event], fields: Mapping[str, object]) -> Decision:
+        """Give the decision about a callback.
+
+        Raises:
+            TooSlow: the rules took too long.
+
+        """
+        if self.rules:
+            latest = perf_counter() + LONGEST
+            spelled = event.in_wire_names(fields)
+            for rule in self.rules:
+                if rule.applies(spelled):
+                    return rule.decision
+                if perf_counter() > latest:
+                    raise TooSlow(f"its rules took longer than {LONGEST} s")
+        return self.otherwise
+
+
 class Policy:
     """What each before callback is answered.
 
     Args:
-        decisions: Those about callbacks that are not simply allowed.
+        rulings: Those for callbacks that are not simply allowed.
+        limits: The limits in them, by what they say.
 
     """
 
-    def __init__(self, decisions: Mapping[type[Event], Decision] | None = None) -> None:
-        self._decisions = decisions or {}
+    def __init__(
+        self,
+        rulings: Mapping[type[Event], Ruling] | None = None,
+        limits: Mapping[LimitKey, Limit] | None = None,
+    ) -> None:
+        self.rulings = rulings or {}
+        self.limits = limits or {}
 
     def decide(self, event: type[Event], fields: Mapping[str, object]) -> Decided:
         """Decide about a callback.
@@ -90,13 +172,16 @@ class Policy:
         """
         started = perf_counter()
         problem = ""
-        decision = self._decisions.get(event, ALLOWED)
         try:
+            decision = self.rulings.get(event, _ALLOWING).decision(event, fields)
             body = answer(decision.reply, event, fields)
-        except BadReply as error:
+        except (BadReply, TooSlow) as error:
             problem = str(error)
-            decision = Decision(reply=Allow(), source=FALLBACK, name=decision.name)
+            decision = Decision(reply=Allow(), source=FALLBACK)
             body = answer(decision.reply, event, fields)
         return Decided(
             decision=decision, body=body, seconds=perf_counter() - started, problem=problem
         )
+
+
+_ALLOWING = Ruling()

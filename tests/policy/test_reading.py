@@ -15,16 +15,7 @@ from bridge.contract import (
 )
 from bridge.loading import BadSettings
 from tests.commands import BRIDGE, ran
-from tests.policies import commands, policy_of, written
-
-
-def problems(folder: Path, text: str) -> list[str]:
-    """Give what is wrong with a policy, without the name of its file."""
-    path = written(folder, text)
-    with pytest.raises(BadSettings) as caught:
-        policy.read(path)
-    assert all(problem.startswith(f"{path}: ") for problem in caught.value.problems)
-    return [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]
+from tests.policies import commands, policy_of, problems, written
 
 
 def test_without_a_file_everything_is_allowed() -> None:
@@ -89,7 +80,11 @@ CODES = "a whole number at least 20,001 and at most 29,999"
             *("callbackBeforeMsgModfyCommand", "allow = true"),
             "BeforeMsgModfy is not a callback; did you mean BeforeMsgModify?",
         ),
-        ("AfterAddFriend", "allow = true", "only reports: there is nothing to decide"),
+        (
+            "AfterAddFriend",
+            "allow = true",
+            "AfterAddFriend only reports: there is nothing to decide",
+        ),
         ("BeforeAddFriend", "alow = true", "alow is not a key; did you mean allow?"),
         ("BeforeAddFriend", "allow = false", "allow=False is not allowed: true"),
         ("BeforeAddFriend", "", "must have one of allow, refuse, change"),

@@ -1,0 +1,134 @@
+"""Where a rule looks: a field of a callback's body, or what is inside it.
+
+sendID          a field
+users.userID    a field of each entry of a list
+content.text    a field of the JSON document that a text holds
+content.*       every text in that document, at any depth; the text itself if it is none
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from bridge.contract import Event
+from bridge.loading import unknown
+from bridge.policy.checking import Mistake
+
+Found: TypeAlias = Sequence[object]
+Read: TypeAlias = Callable[[Mapping[str, object]], Found]
+"""Gives what stands at a path in the JSON fields of a body; nothing where it is missing."""
+
+EVERY = "*"
+
+
+def reader(path: str) -> Read:
+    """Give the function that reads a path."""
+    name, *rest = path.split(".")
+    if not rest:
+        return lambda fields: _flat([fields.get(name)])
+
+    def read(fields: Mapping[str, object]) -> Found:
+        found: list[object] = [fields.get(name)]
+        for step in rest:
+            found = [inner for each in found for inner in _inside(each, step)]
+        return _flat(found)
+
+    return read
+
+
+def _flat(found: list[object]) -> Found:
+    """Replace lists by their entries, and leave out what no rule compares: null, objects."""
+    flat: list[object] = []
+    for each in found:
+        flat.extend(each if isinstance(each, list) else [each])
+    return [each for each in flat if isinstance(each, str | int | float)]
+
+
+def _inside(value: object, step: str) -> Iterator[object]:
+    if step == EVERY:
+        yield from _texts(value)
+        return
+    if isinstance(value, str):
+        value = _document(value)
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, dict):
+            yield each.get(step)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Give every text in a value, those in documents that are texts themselves too."""
+    # Not recursive: anybody may nest.
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+        elif isinstance(each, str):
+            document = _document(each)
+            if isinstance(document, dict | list):
+                waiting.append(document)
+            else:
+                yield each
+
+
+def _document(text: str) -> object:
+    """Read the JSON object or list that a text holds; None if it holds none."""
+    if text[:1] not in {"{", "["}:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def kind_of(event: type[Event], path: str) -> type:
+    """Give the type of what stands at a path: str, int or bool, or object if nobody knows.
+
+    Raises:
+        Mistake: nothing can stand there.
+
+    """
+    steps = path.split(".")
+    if "" in steps:
+        raise Mistake(f"{path!r} has a blank name in it")
+    if EVERY in steps[:-1]:
+        raise Mistake(f"nothing is inside of {EVERY}, which is every text")
+    kind: type = event
+    seen = event.__name__
+    for step in steps:
+        kind = _kind_inside(kind, step, seen)
+        seen = f"{seen}.{step}"
+        if kind is object:
+            break
+    if issubclass(kind, Struct):
+        inside = kind.__struct_encode_fields__[0]
+        raise Mistake(f"{path} holds several values; name one, such as {path}.{inside}")
+    return kind
+
+
+def _kind_inside(kind: type, step: str, seen: str) -> type:
+    if issubclass(kind, Struct):
+        fields = {each.encode_name: each.type for each in msgspec.structs.fields(kind)}
+        if step not in fields:
+            raise Mistake(f"in {seen}, " + unknown(step, "field", list(fields)))
+        return _plain(fields[step])
+    if kind is not str:
+        raise Mistake(f"{seen} is no text that something could be in")
+    return str if step == EVERY else object
+
+
+def _plain(annotated: Any) -> type:  # noqa: ANN401  # as typing has it
+    """Strip what says that a value may be null, has bounds, or comes in a list."""
+    origin, parts = get_origin(annotated), get_args(annotated)
+    if origin is Annotated or origin is list:
+        return _plain(parts[0])
+    if origin in {Union, UnionType}:
+        return _plain(next(part for part in parts if part is not type(None)))
+    plain: type = annotated
+    return plain

@@ -1,0 +1,54 @@
+"""Texts and words that are looked for in other texts, all in one pass."""
+
+from collections.abc import Iterable
+
+import ahocorasick  # type: ignore[import-not-found]  # it comes without types
+
+_WIDE = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x3000: 0x20}
+"""Letters, digits and signs of full width, which East Asian keyboards offer."""
+
+_INVISIBLE = dict.fromkeys(
+    (
+        *(0x00AD, 0x034F, 0x061C, 0x180E, 0xFEFF),
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+        *range(0xFE00, 0xFE10),
+    )
+)
+"""What no reader sees: joiners, marks of direction, soft hyphens, variants."""
+
+_FOLDED = _WIDE | _INVISIBLE
+
+
+def folded(text: str) -> str:
+    """Give a text without what a reader overlooks: letter case, width, invisible signs."""
+    return (text if text.isascii() else text.translate(_FOLDED)).casefold()
+
+
+class Words:
+    """Some texts to look for; letter case and width do not count."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        self._found = ahocorasick.Automaton(ahocorasick.STORE_LENGTH)
+        for entry in entries:
+            if (plain := folded(entry)) != "":
+                self._found.add_word(plain)
+        self._found.make_automaton()
+
+    def anywhere_in(self, text: str) -> bool:
+        """Say whether one of them is in a text, inside of words too."""
+        return bool(self._found) and next(self._found.iter(folded(text)), None) is not None
+
+    def as_words_in(self, text: str) -> bool:
+        """Say whether one of them is in a text and no part of a longer word there."""
+        plain = folded(text)
+        return bool(self._found) and any(
+            not _continues(plain, last) and not _continues(plain, last - length)
+            for last, length in self._found.iter(plain)
+        )
+
+
+def _continues(text: str, at: int) -> bool:
+    """Say whether what stands at a place and what follows it are of one word."""
+    return text[max(at, 0) : at + 2].isalnum() and 0 <= at < len(text) - 1
