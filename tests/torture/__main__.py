@@ -81,6 +81,7 @@ async def torture(
                     times=tortured.callers.times,
                     lost=len(list(tortured.ledger.lost())),
                     copies_allowed=tortured.receiver.copies_allowed(),
+                    peaks=tortured.watch.peaks,
                     rabbitmq=await _version(server),
                 )
     finally:

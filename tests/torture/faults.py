@@ -18,6 +18,7 @@ from tests.torture.ledger import Fate
 from tests.torture.receiver import mounted, unmounted
 from tests.torture.rig import Rig
 from tests.torture.tracing import traced
+from tests.torture.watch import BROKER, FULL, FULL_QUEUE, SILENT, SLOW_DISK
 
 Strike: TypeAlias = Callable[[Rig], AbstractAsyncContextManager[None]]
 
@@ -28,8 +29,10 @@ class Fault:
 
     name: str
     strike: Strike
+    sign: str
+    """What an operator sees of it."""
     seconds: float = 2.0
-    """How long it lasts at least."""
+    """How long it lasts at least; it does not end before its sign is seen."""
     seen: frozenset[Fate] = frozenset()
     """What may come of a callback besides an answer."""
     reorders: bool = False
@@ -40,7 +43,7 @@ FAULTS: list[Fault] = []
 
 
 def _fault(
-    name: str, *seen: Fate, seconds: float = 2.0, reorders: bool = False
+    name: str, sign: str, *seen: Fate, seconds: float = 2.0, reorders: bool = False
 ) -> Callable[[Callable[[Rig], AsyncIterator[None]]], Strike]:
     """Enter a fault into the list."""
 
@@ -48,6 +51,7 @@ def _fault(
         fault = Fault(
             name=name,
             strike=asynccontextmanager(strike),
+            sign=sign,
             seconds=seconds,
             seen=frozenset(seen),
             reorders=reorders,
@@ -61,14 +65,14 @@ def _fault(
 # The receiver
 
 
-@_fault("receiver killed", Fate.CUT, Fate.NOT_SENT, seconds=0.5)
+@_fault("receiver killed", SILENT, Fate.CUT, Fate.NOT_SENT, seconds=0.5)
 async def _receiver_killed(rig: Rig) -> AsyncIterator[None]:
     await rig.receiver.kill()
     yield
     await rig.receiver.start()
 
 
-@_fault("receiver killed with a backlog", Fate.CUT, Fate.NOT_SENT, seconds=2.0)
+@_fault("receiver killed with a backlog", BROKER, Fate.CUT, Fate.NOT_SENT, seconds=2.0)
 async def _receiver_killed_with_a_backlog(rig: Rig) -> AsyncIterator[None]:
     rig.line.silence()
     yield
@@ -78,14 +82,14 @@ async def _receiver_killed_with_a_backlog(rig: Rig) -> AsyncIterator[None]:
     await rig.receiver.start()
 
 
-@_fault("receiver restarted", Fate.NOT_SENT, seconds=0.5)
+@_fault("receiver restarted", SILENT, Fate.NOT_SENT, seconds=0.5)
 async def _receiver_restarted(rig: Rig) -> AsyncIterator[None]:
     await rig.receiver.stop()
     yield
     await rig.receiver.start()
 
 
-@_fault("receiver stopped for a moment", seconds=1.5)
+@_fault("receiver stopped for a moment", SILENT, seconds=1.5)
 async def _receiver_frozen(rig: Rig) -> AsyncIterator[None]:
     rig.receiver.signal(signal.SIGSTOP)
     yield
@@ -95,28 +99,28 @@ async def _receiver_frozen(rig: Rig) -> AsyncIterator[None]:
 # RabbitMQ
 
 
-@_fault("broker killed", seconds=1.0)
+@_fault("broker killed", BROKER, seconds=1.0)
 async def _broker_killed(rig: Rig) -> AsyncIterator[None]:
     await rig.broker.kill()
     yield
     await rig.broker.start()
 
 
-@_fault("broker restarted", seconds=1.0)
+@_fault("broker restarted", BROKER, seconds=1.0)
 async def _broker_restarted(rig: Rig) -> AsyncIterator[None]:
     await rig.broker.stop()
     yield
     await rig.broker.start()
 
 
-@_fault("broker frozen", seconds=3.0)
+@_fault("broker frozen", BROKER, seconds=3.0)
 async def _broker_frozen(rig: Rig) -> AsyncIterator[None]:
     await rig.broker.pause()
     yield
     await rig.broker.resume()
 
 
-@_fault("memory alarm", seconds=3.0)
+@_fault("memory alarm", BROKER, seconds=3.0)
 async def _memory_alarm(rig: Rig) -> AsyncIterator[None]:
     await rig.broker.control("set_vm_memory_high_watermark", "0.000001")
     try:
@@ -125,7 +129,7 @@ async def _memory_alarm(rig: Rig) -> AsyncIterator[None]:
         await rig.broker.control("set_vm_memory_high_watermark", "0.6")
 
 
-@_fault("full queue", seconds=3.0)
+@_fault("full queue", FULL_QUEUE, seconds=3.0)
 async def _full_queue(rig: Rig) -> AsyncIterator[None]:
     async with await aio_pika.connect(rig.broker.amqp_url) as connection:
         channel = await connection.channel()
@@ -140,14 +144,14 @@ async def _full_queue(rig: Rig) -> AsyncIterator[None]:
 # The line
 
 
-@_fault("line cut", seconds=1.0)
+@_fault("line cut", BROKER, seconds=1.0)
 async def _line_cut(rig: Rig) -> AsyncIterator[None]:
     rig.line.cut()
     yield
     await rig.line.mend()
 
 
-@_fault("line cut in mid-frame", seconds=1.0)
+@_fault("line cut in mid-frame", BROKER, seconds=1.0)
 async def _line_cut_in_mid_frame(rig: Rig) -> AsyncIterator[None]:
     rig.line.cut_after = rig.line.passed + rig.chance.randrange(100_000)
     yield
@@ -155,7 +159,7 @@ async def _line_cut_in_mid_frame(rig: Rig) -> AsyncIterator[None]:
     await rig.line.mend()
 
 
-@_fault("line silent", seconds=3.0)
+@_fault("line silent", BROKER, seconds=3.0)
 async def _line_silent(rig: Rig) -> AsyncIterator[None]:
     rig.line.silence()
     yield
@@ -165,13 +169,13 @@ async def _line_silent(rig: Rig) -> AsyncIterator[None]:
 # The disk
 
 
-@_fault("disk slow", Fate.REFUSED, seconds=4.0)
+@_fault("disk slow", SLOW_DISK, Fate.REFUSED, seconds=4.0)
 async def _disk_slow(rig: Rig) -> AsyncIterator[None]:
     async with _injected(rig, "delay_enter=2000000"):
         yield
 
 
-@_fault("disk failing", Fate.REFUSED, Fate.CUT, Fate.NOT_SENT, seconds=0.5)
+@_fault("disk failing", SILENT, Fate.REFUSED, Fate.CUT, Fate.NOT_SENT, seconds=0.5)
 async def _disk_failing(rig: Rig) -> AsyncIterator[None]:
     async with _injected(rig, "error=EIO:when=5"):
         assert await rig.receiver.ended() == 1
@@ -188,7 +192,7 @@ def _injected(rig: Rig, what: str) -> AbstractAsyncContextManager[object]:
     )
 
 
-@_fault("disk full", Fate.REFUSED, Fate.NOT_SENT, seconds=3.0, reorders=True)
+@_fault("disk full", FULL, Fate.REFUSED, Fate.NOT_SENT, seconds=3.0, reorders=True)
 async def _disk_full(rig: Rig) -> AsyncIterator[None]:
     # The journal moves to a disk with room for one segment, and back again.
     await _emptied(rig)

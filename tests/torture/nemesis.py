@@ -20,6 +20,10 @@ class Phase:
 
     fault: Fault
     seconds: float
+    waiting: int
+    """Callbacks that were answered and had not arrived when the fault was over."""
+    recovered: float
+    """Seconds from then until all had arrived."""
     counts: Counts
     wrong: list[str]
     """What does not add up."""
@@ -48,9 +52,13 @@ async def endure(rig: Rig, fault: Fault) -> Phase:
     callers.phase = fault.name
     async with fault.strike(rig):
         await asyncio.sleep(fault.seconds * rig.chance.uniform(0.5, 1.5))
+        wrong = await rig.watch.shows(fault.sign)
     callers.phase = NO_FAULT
+    over, waiting = time.monotonic(), ledger.missing
     await asyncio.sleep(QUIET)
-    wrong = list(await rig.settled())
+    wrong += await rig.settled()
+    recovered = time.monotonic() - over
+    wrong += await rig.watch.clear()
     ledger.ordered = True
     wrong += [
         f"{fate.name}: {ledger.counts.fates[fate]} ({callers.failures})"
@@ -60,6 +68,8 @@ async def endure(rig: Rig, fault: Fault) -> Phase:
     return Phase(
         fault=fault,
         seconds=time.monotonic() - started,
+        waiting=waiting,
+        recovered=recovered,
         counts=ledger.counts,
         wrong=wrong,
     )

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from bridge import openim
 from tests.torture.ledger import Counts, Fate
 from tests.torture.nemesis import NO_FAULT, Phase
+from tests.torture.watch import LIMITS
 
 PACKAGES = ("aiohttp", "aio-pika", "uvloop")
 
@@ -23,6 +24,8 @@ class Run:
     times: Mapping[str, openim.Times]
     lost: int
     copies_allowed: int
+    peaks: Mapping[str, float]
+    """The most that the receiver took of what has LIMITS."""
     rabbitmq: str
     """Its version."""
 
@@ -38,6 +41,10 @@ def markdown(run: Run) -> str:
             *_counted(run),
             "",
             *_timed(run),
+            "",
+            *_recovered(run),
+            "",
+            *_taken(run),
             "",
             *(["What does not add up:", "", *wrong] if wrong else ["Everything adds up."]),
             "",
@@ -85,3 +92,23 @@ def _timed(run: Run) -> list[str]:
             cells = " | ".join(f"{figure:.1f}" for figure in figures)
             lines.append(f"| {name} | {counts.get(name, '')} | {times.count:,} | {cells} |")
     return lines
+
+
+def _recovered(run: Run) -> list[str]:
+    by_fault: dict[str, list[Phase]] = {}
+    for phase in run.phases:
+        by_fault.setdefault(phase.fault.name, []).append(phase)
+    lines = [
+        "| after | shown as | callbacks waiting, at most | all arrived within, at most |",
+        "|---|---|---:|---:|",
+    ]
+    for name, phases in sorted(by_fault.items()):
+        waiting = max(phase.waiting for phase in phases)
+        recovered = max(phase.recovered for phase in phases)
+        lines.append(f"| {name} | {phases[0].fault.sign} | {waiting:,} | {recovered:.1f} s |")
+    return lines
+
+
+def _taken(run: Run) -> list[str]:
+    rows = [f"| {name} | {most:.0f} | {LIMITS[name]} |" for name, most in run.peaks.items()]
+    return ["| the receiver took | at most | limit |", "|---|---:|---:|", *rows]

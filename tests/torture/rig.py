@@ -15,6 +15,7 @@ from tests.torture.callers import Callers
 from tests.torture.collector import Collector
 from tests.torture.ledger import Ledger
 from tests.torture.receiver import Receiver
+from tests.torture.watch import Watch
 
 DRAINING = 60.0
 """Seconds within which all that was answered has to arrive once a fault is over."""
@@ -33,6 +34,7 @@ class Rig:
     receiver: Receiver
     callers: Callers
     ledger: Ledger
+    watch: Watch
     chance: random.Random
 
     async def settled(self) -> list[str]:
@@ -74,7 +76,8 @@ async def rig(
         receivers.started(folder, line.url) as receiver,
     ):
         callers = Callers(receiver.url, ledger, chance)
-        async with callers.running(processes):
+        watch = Watch(receiver)
+        async with callers.running(processes), watch.running():
             yield Rig(
                 folder=folder,
                 broker=broker,
@@ -82,5 +85,6 @@ async def rig(
                 receiver=receiver,
                 callers=callers,
                 ledger=ledger,
+                watch=watch,
                 chance=chance,
             )
