@@ -1,5 +1,7 @@
-"""Callers who lie about their body, stall, leave, or are very many."""
+"""Callers who lie about their body, stall, leave, idle, or are very many."""
 
+import asyncio
+import random
 import resource
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -142,3 +144,20 @@ async def test_two_thousand_idle_connections_disturb_nobody(tmp_path: Path) -> N
         assert (await idle[0].ask(request())).body == ALLOW
         idle[-1].send(request()[30:])
         assert (await idle[-1].reply()).body == ALLOW
+
+
+@pytest.mark.usefixtures("_many_files")
+async def test_no_connection_is_closed_just_when_a_callback_comes(tmp_path: Path) -> None:
+    """OpenIM does not repeat what it sent into a connection that was being closed."""
+    chance, bodies = random.Random(52), []  # noqa: S311  # to be repeated, not to be secret
+
+    async def idle_and_send(caller: Caller) -> None:
+        for _ in range(10):
+            # What a careless server, or a proxy, closes is what was idle for a round time.
+            await asyncio.sleep(1 + chance.uniform(-0.005, 0.005))
+            bodies.append((await caller.ask(request())).body)
+
+    async with bridge(tmp_path) as running, AsyncExitStack() as connections:
+        callers = [await connections.enter_async_context(calling(running)) for _ in range(1000)]
+        await asyncio.gather(*map(idle_and_send, callers))
+    assert bodies == [ALLOW] * 10_000

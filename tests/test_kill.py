@@ -16,7 +16,12 @@ from bridge.contract import Allowed
 from tests.running import NOWHERE, everything, until
 
 COMMAND = "callbackAfterUserOnlineCommand"
-RECEIVE = [sys.executable, "-c", "from bridge.cli import main; main()", "receive"]
+RECEIVE = "from bridge.cli import main; main()"
+LOOPS = {
+    "uvloop": RECEIVE,
+    "asyncio": f"import sys; sys.modules['uvloop'] = None; {RECEIVE}",
+}
+"""Programs that run a receiver on each event loop."""
 
 
 class Process:
@@ -47,7 +52,9 @@ class Process:
 
 
 @asynccontextmanager
-async def receiver(folder: Path, amqp_url: str) -> AsyncIterator[Process]:
+async def receiver(
+    folder: Path, amqp_url: str, program: str = RECEIVE
+) -> AsyncIterator[Process]:
     """Run a receiver as a process; it is killed at the end, if it has not ended."""
     settings = {
         "BRIDGE_AMQP_URL": amqp_url,
@@ -57,7 +64,9 @@ async def receiver(folder: Path, amqp_url: str) -> AsyncIterator[Process]:
     }
     process = Process(
         await asyncio.create_subprocess_exec(
-            *RECEIVE, env=os.environ | settings, stderr=asyncio.subprocess.PIPE
+            *(sys.executable, "-c", program, "receive"),
+            env=os.environ | settings,
+            stderr=asyncio.subprocess.PIPE,
         )
     )
     try:
@@ -93,13 +102,14 @@ def _more_than(answered: set[bytes], count: int) -> bool:
 
 
 @pytest.mark.parametrize("kills", [5])
+@pytest.mark.parametrize("program", LOOPS.values(), ids=LOOPS)
 async def test_what_was_answered_before_a_kill_arrives(
-    amqp_url: str, tmp_path: Path, kills: int
+    amqp_url: str, tmp_path: Path, kills: int, program: str
 ) -> None:
     answered: set[bytes] = set()
     async with everything(amqp_url) as seen:
         for round_ in range(kills):
-            async with receiver(tmp_path, amqp_url) as process:
+            async with receiver(tmp_path, amqp_url, program) as process:
                 url = await process.url()
                 posting = asyncio.ensure_future(
                     post_until_it_dies(url, round_ * 1_000_000, answered)
@@ -108,7 +118,7 @@ async def test_what_was_answered_before_a_kill_arrives(
                 await until(partial(_more_than, answered, before + 150))
                 process.process.kill()
                 await posting
-        async with receiver(tmp_path, amqp_url) as process:
+        async with receiver(tmp_path, amqp_url, program) as process:
             await process.url()
             await until(lambda: answered <= {message.body for message in seen.messages})
     ids = {message.message_id for message in seen.messages}
@@ -118,8 +128,9 @@ async def test_what_was_answered_before_a_kill_arrives(
     assert len(seen.messages) - len(ids) <= kills * 256
 
 
-async def test_a_stop_is_clean_and_quick(tmp_path: Path) -> None:
-    async with receiver(tmp_path, NOWHERE) as process:
+@pytest.mark.parametrize("program", LOOPS.values(), ids=LOOPS)
+async def test_a_stop_is_clean_and_quick(tmp_path: Path, program: str) -> None:
+    async with receiver(tmp_path, NOWHERE, program) as process:
         await process.url()
         process.process.terminate()
         assert await process.end() == 0
