@@ -9,7 +9,7 @@ so does all that follows on its connection: one of the two reads a stream, never
 import asyncio
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -28,6 +28,9 @@ its clients' operation ids on, and an overlong one must not get around the callb
 """
 
 MAX_HEADERS = 64
+
+USUAL_HEADER = 128
+"""Bytes of a header line that is remembered, at most."""
 
 LINGERING = 1.0
 """Seconds that the rest of a refused body is read, so that the reply can be."""
@@ -62,6 +65,16 @@ class Plain(NamedTuple):
     """Where it ends."""
 
 
+def _header(line: bytes) -> tuple[bytes, bytes] | None:
+    """Read a header, its name in small letters."""
+    header = _HEADER.fullmatch(line)
+    return (header[1].lower(), header[2]) if header else None
+
+
+# OpenIM's headers are the same in all requests but for one or two.
+_usual_header = lru_cache(256)(_header)
+
+
 def plain(data: bytes) -> Plain | None:
     """Read the head of a request if there is nothing unusual about it."""
     at = data.find(b"\r\n\r\n")
@@ -71,13 +84,10 @@ def plain(data: bytes) -> Plain | None:
         return None
     headers: dict[bytes, bytes] = {}
     for each in lines:
-        header = _HEADER.fullmatch(each)
-        if header is None:
+        header = _usual_header(each) if len(each) <= USUAL_HEADER else _header(each)
+        if header is None or header[0] in headers or header[0] in _LEFT_TO_AIOHTTP:
             return None
-        name = header[1].lower()
-        if name in headers or name in _LEFT_TO_AIOHTTP:
-            return None
-        headers[name] = header[2]
+        headers[header[0]] = header[1]
     length = headers.get(b"content-length", b"")
     if b"host" not in headers or not _LENGTH.fullmatch(length):
         return None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.connection import plain
+from bridge.connection import USUAL_HEADER, _usual_header, plain
 from bridge.contract import ALLOW
 from tests.raw import BODY, TARGET, calling, chunked, get, posted, request, stored
 from tests.running import bridge, until
@@ -56,6 +56,13 @@ def test_a_plain_callback_is_read() -> None:
 )
 def test_what_is_unusual_is_left_to_aiohttp(data: bytes) -> None:
     assert plain(data) is None
+
+
+def test_only_short_headers_are_remembered() -> None:
+    remembered = _usual_header.cache_info()
+    assert plain(request(BODY, b"X-Long: " + b"x" * USUAL_HEADER))
+    assert _usual_header.cache_info().misses - remembered.misses <= 2
+    assert remembered.maxsize == 256
 
 
 async def test_a_plain_callback_never_reaches_aiohttp(tmp_path: Path) -> None:
