@@ -97,8 +97,11 @@ class Receiver:
 
     async def ended(self) -> int:
         """Wait for its end; give the exit code."""
-        async with asyncio.timeout(DEADLINE):
-            return await self._running().wait()
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await self._running().wait()
+        except TimeoutError:
+            raise RuntimeError(f"it does not end: {self.log.read_text()[-2000:]}") from None
 
     async def remove(self) -> None:
         """End it, if it has not ended."""
