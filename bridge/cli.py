@@ -13,6 +13,7 @@ from bridge import (
     server,
     subscriptions_cli,
     tail,
+    webhooks_yml_cli,
     workers,
 )
 from bridge.commands import (
@@ -23,6 +24,7 @@ from bridge.commands import (
     echo,
     fail,
     own_settings,
+    own_url,
     problems_explained,
     run,
     settings_or_exit,
@@ -115,7 +117,7 @@ def send(  # noqa: PLR0913  # the options of a command
         raise click.UsageError("name a callback command or a file, or use --all or --list")
     try:
         callbacks = [sending.callback(name) for name in names]
-        where = _own_url() if url is None else sending.checked(url)
+        where = own_url() if url is None else sending.checked(url)
     except sending.CannotSend as error:
         raise click.UsageError(str(error)) from error
     try:
@@ -123,16 +125,6 @@ def send(  # noqa: PLR0913  # the options of a command
     except sending.NoReceiver as error:
         fail(f"{error}; is the receiver running?", UNREACHABLE)
     sys.exit(0 if well else FAILED)
-
-
-def _own_url() -> str:
-    """Give the URL of a receiver with our settings, on this machine."""
-    settings = own_settings()
-    if settings.port == 0:
-        raise click.UsageError("the port is chosen by the system; name it with --url")
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-    host = everywhere.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
 
 
 @main.command("tail")
@@ -160,5 +152,9 @@ def tail_(pattern: str, count: int | None, *, as_json: bool, body: bool) -> None
         )
 
 
-for command in (*subscriptions_cli.COMMANDS, *replay_cli.COMMANDS):
+for command in (
+    *subscriptions_cli.COMMANDS,
+    *replay_cli.COMMANDS,
+    *webhooks_yml_cli.COMMANDS,
+):
     main.add_command(command)

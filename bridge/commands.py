@@ -26,6 +26,16 @@ def own_settings() -> Receiver:
     return settings_or_exit(Receiver, os.environ)
 
 
+def own_url() -> str:
+    """Give the URL of a receiver with our settings, on this machine."""
+    settings = own_settings()
+    if settings.port == 0:
+        raise click.UsageError("the port is chosen by the system; name it with --url")
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    host = everywhere.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
+
+
 def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     """Read the settings of a process, or say all that is wrong with them and exit."""
     with problems_explained():

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bridge import cli as bridge_cli
 from bridge import downstream
-from bridge.contract import CHANGES, EVENTS, Before, BeforeAddFriend, Event, ordering
+from bridge.contract import CHANGES, EVENTS, Before, BeforeAddFriend, ordering
 from bridge.contract.ordering import Rule
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
@@ -26,16 +26,6 @@ from consumers import cli as consumers_cli
 from consumers.settings import FriendsApi, Worker
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
-
-# OpenIM's webhooks.yml, beside the many whose key is the command without its frame.
-KEYS = {
-    "callbackBeforeAfterMsgCommand": "afterRevokeMsg",
-    "callbackBeforeInviteJoinGroupCommand": "beforeInviteUserToGroup",
-    "callbackBeforeJoinGroupCommand": "beforeApplyJoinGroup",
-    "callbackBeforeMembersJoinGroupCommand": "beforeMemberJoinGroup",
-    "callbackAfterKickGroupCommand": "afterKickGroupMember",
-    "callbackAfterDisMissGroupCommand": "afterDismissGroup",
-}
 
 
 def table(*heads: str, rows: Iterable[Iterable[object]]) -> str:
@@ -112,7 +102,7 @@ def callbacks() -> str:
         rows=[
             (
                 _code(event.command),
-                _code(key(event)),
+                _code(event.config_key),
                 _code(f"{event.routing_key}.p<nn>"),
                 ordering_words(event.ordering),
                 (event.__doc__ or "").splitlines()[0],
@@ -120,12 +110,6 @@ def callbacks() -> str:
             for event in EVENTS
         ],
     )
-
-
-def key(event: type[Event]) -> str:
-    """Give the key of a callback in OpenIM's webhooks.yml."""
-    title = event.command.removeprefix("callback").removesuffix("Command")
-    return KEYS.get(event.command, title[0].lower() + title[1:])
 
 
 def ordering_words(rule: Rule) -> str:  # noqa: PLR0911  # one for each class of rule

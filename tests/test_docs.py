@@ -15,7 +15,6 @@ from bridge.settings import Receiver
 from consumers import cli as consumers_cli
 from consumers.settings import FriendsApi, Worker
 from tests.reference import (
-    KEYS,
     REFERENCE,
     SECTIONS,
     all_commands,
@@ -102,10 +101,6 @@ def test_the_reference_can_be_written_anew() -> None:
 def test_every_callback_is_documented() -> None:
     documented = column(part("Callbacks and routing keys"), 0)
     assert documented[: len(EVENTS)] == [event.command for event in EVENTS]
-
-
-def test_only_callbacks_that_exist_have_odd_keys() -> None:
-    assert set(KEYS) < {event.command for event in EVENTS}
 
 
 def test_every_reason_to_reject_is_documented_and_no_other() -> None:

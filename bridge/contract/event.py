@@ -35,6 +35,9 @@ class Event(Struct, frozen=True, kw_only=True, rename=wire_name):
     old_commands: ClassVar[tuple[str, ...]] = ()
     """The callback commands of releases before v3.7."""
 
+    config_key: ClassVar[str] = ""
+    """What it is called in OpenIM's `config/webhooks.yml`."""
+
     subject: ClassVar[str] = ""
     """First word of the routing key: message, presence, push, friend, …"""
 
@@ -63,6 +66,7 @@ class Event(Struct, frozen=True, kw_only=True, rename=wire_name):
         command: str = vars(cls).get("command", f"callback{cls.__name__}Command")
         if command and title not in {"", cls.__name__}:
             cls.command = command
+            cls.config_key = vars(cls).get("config_key", cls.phase + title)
             cls.name = "_".join(re.findall(r"[A-Z]+[a-z]*", title)).lower()
             cls.routing_key = f"{cls.subject}.{cls.phase}.{cls.name}"
 

@@ -78,6 +78,7 @@ class BeforeMembersJoinGroup(Before, GroupEvent, frozen=True, kw_only=True):
     Releases before v3.8 ask for one member at a time, whom the event then does not name.
     """
 
+    config_key = "beforeMemberJoinGroup"
     old_commands = ("callbackBeforeMemberJoinGroupCommand",)
 
     member_list: list[JoiningMember | None] | None = None
@@ -87,6 +88,8 @@ class BeforeMembersJoinGroup(Before, GroupEvent, frozen=True, kw_only=True):
 class BeforeInviteJoinGroup(Before, GroupEvent, frozen=True, kw_only=True):
     """Users are about to be invited; by whom is not said."""
 
+    config_key = "beforeInviteUserToGroup"
+
     operation_id: str = ""
     reason: str = ""
     invited_user_ids: list[str] | None = None
@@ -94,6 +97,8 @@ class BeforeInviteJoinGroup(Before, GroupEvent, frozen=True, kw_only=True):
 
 class BeforeJoinGroup(Before, GroupEvent, frozen=True, kw_only=True):
     """A user asks to join."""
+
+    config_key = "beforeApplyJoinGroup"
 
     group_type: str = ""
     """One character with the type as its code: `"\\x02"` is type 2."""
@@ -127,6 +132,7 @@ class AfterQuitGroup(After, GroupEvent, frozen=True, kw_only=True):
 class AfterKickGroup(After, GroupEvent, frozen=True, kw_only=True):
     """Members were removed; by whom is not said."""
 
+    config_key = "afterKickGroupMember"
     old_commands = ("callbackKillGroupCommand",)
 
     kicked_user_ids: list[str] | None = None
@@ -139,6 +145,7 @@ class AfterDisMissGroup(After, GroupEvent, frozen=True, kw_only=True):
     Expect it twice, the second time with the members already gone.
     """
 
+    config_key = "afterDismissGroup"
     old_commands = ("callbackDisMissGroupCommand",)
 
     owner_id: str = ""

@@ -1,0 +1,222 @@
+"""OpenIM's `config/webhooks.yml`: what is wrong in it, and what it ought to say.
+
+What OpenIM makes of each key was read from its sources (pkg/common/config/config.go and
+pkg/common/webhook of v3.8): it says nothing about keys that it does not know, nor about
+settings without effect.
+"""
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
+from io import StringIO
+from typing import Any, TypeAlias
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from yarl import URL
+
+from bridge.contract import EVENTS, Before, Event
+from bridge.loading import unknown
+
+EVENTS_BY_KEY: Mapping[str, type[Event]] = {event.config_key: event for event in EVENTS}
+
+UNUSED = "afterGroupMsgRevoke"
+"""A key that stands in OpenIM's own file, and that nothing in OpenIM reads."""
+
+TIMEOUT = 5
+"""Seconds that OpenIM waits for a reply, by its own file."""
+
+LONGEST = 15
+"""Seconds after which OpenIM gives up, whatever its file says."""
+
+Block: TypeAlias = Mapping[str, Any]
+
+
+class Unreadable(Exception):
+    """The file is no webhooks.yml; the message says why, and on which line."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is to be known about a file."""
+
+    key: str
+    """Where, such as `afterAddFriend.timeout`."""
+    text: str
+    is_problem: bool = True
+    """Whether callbacks or answers are lost over it; else it is good to know."""
+    line: int = 0
+    """Counted from 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a file ought to say.
+
+    Attributes:
+        path: The receiver's path, which `url` has to end in.
+        patience: Seconds after which the receiver itself gives up waiting for its disk.
+
+    """
+
+    path: str
+    patience: float
+
+
+def read(text: str) -> CommentedMap:
+    """Read a file; comments and the order of its keys are kept.
+
+    Raises:
+        Unreadable: it is no YAML, or not a map.
+
+    """
+    try:
+        file = _yaml().load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise Unreadable(f"line {line}: {error.problem or error.context}") from error
+    except (YAMLError, ValueError) as error:
+        raise Unreadable(str(error)) from error
+    if file is None:
+        return CommentedMap()
+    if not isinstance(file, CommentedMap):
+        raise Unreadable("line 1: the file must be a map, like that of OpenIM's config folder")
+    return file
+
+
+def written(file: CommentedMap) -> str:
+    """Give the text of a file."""
+    text = StringIO()
+    _yaml().dump(file, text)
+    return text.getvalue()
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    return yaml
+
+
+def enable(file: CommentedMap, events: Container[type[Event]]) -> None:
+    """Have OpenIM send the callbacks in `events`, and no others; what else it says stays."""
+    for key, event in EVENTS_BY_KEY.items():
+        block = file.get(key)
+        if not isinstance(block, dict):
+            block = file[key] = CommentedMap()
+        block["enable"] = event in events
+        block.setdefault("timeout", TIMEOUT)
+
+
+def enabled(file: CommentedMap) -> set[type[Event]]:
+    """Give the callbacks that OpenIM sends."""
+    return {event for key, event in EVENTS_BY_KEY.items() if _is_on(file.get(key))}
+
+
+def check(file: CommentedMap, wanted: Wanted) -> list[Finding]:
+    """Say what is wrong in a file, and what has no effect, line by line."""
+    found = [*_url(file.get("url"), wanted)]
+    if not enabled(file):
+        found.append(Finding("url", "no callback is enabled, so OpenIM sends nothing"))
+    for key, block in file.items():
+        if key in EVENTS_BY_KEY:
+            found += _shape(key, block)
+        elif key == UNUSED and _is_on(block):
+            found.append(
+                Finding(key, "OpenIM never calls it; enable afterRevokeMsg", is_problem=False)
+            )
+        elif key not in {"url", UNUSED}:
+            found.append(Finding(str(key), unknown(str(key), "callback of OpenIM", _KEYS)))
+    for key in [event.config_key for event in enabled(file)]:
+        found += _timeout(key, file[key].get("timeout", 0), wanted)
+        found += _without_effect(key, file[key])
+    placed = [replace(each, line=_line(file, each.key)) for each in found]
+    return sorted(placed, key=lambda each: each.line)
+
+
+def url_problems(url: object, wanted: Wanted) -> list[Finding]:
+    """Say why OpenIM does not reach the receiver under a `url`."""
+    return [found for found in _url(url, wanted) if found.is_problem]
+
+
+_KEYS = tuple(EVENTS_BY_KEY)
+
+
+def _is_on(block: object) -> bool:
+    return isinstance(block, dict) and block.get("enable") is True
+
+
+def _line(file: CommentedMap, key: str) -> int:
+    """Find the line of a key, or of what it would stand under."""
+    line = 0
+    block: object = file
+    for name in key.split("."):
+        if not isinstance(block, CommentedMap) or name not in block:
+            break
+        line = block.lc.key(name)[0]
+        block = block[name]
+    return int(line) + 1
+
+
+def _url(text: object, wanted: Wanted) -> Iterator[Finding]:
+    if not text or not isinstance(text, str):
+        yield Finding("url", "is missing, so OpenIM sends nothing")
+        return
+    try:
+        url = URL(text, encoded=True)
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        yield Finding("url", "must be like http://127.0.0.1:10006/callbackExample")
+    elif "?" in text or "#" in text:
+        yield Finding(
+            "url", "must end with the path: OpenIM puts each callback's name after it"
+        )
+    elif url.raw_path.rstrip("/") != wanted.path.rstrip("/"):
+        # Neither is shown: the path is the secret.
+        yield Finding("url", "has another path than BRIDGE_PATH, so callbacks are not taken")
+    elif url.scheme == "https":
+        yield Finding(
+            "url", "OpenIM trusts only certificates that its system knows", is_problem=False
+        )
+
+
+def _shape(key: str, block: object) -> Iterator[Finding]:
+    if not isinstance(block, dict):
+        yield Finding(key, "must have enable and timeout under it")
+    elif not isinstance(block.get("enable"), bool):
+        yield Finding(f"{key}.enable", "must be true or false")
+
+
+def _timeout(key: str, timeout: object, wanted: Wanted) -> Iterator[Finding]:
+    where = f"{key}.timeout"
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
+        yield Finding(where, f"must be a whole number of seconds, such as {TIMEOUT}")
+    elif timeout == 0 or timeout > LONGEST:
+        yield Finding(
+            where, f"OpenIM gives up after {LONGEST} s all the same", is_problem=False
+        )
+    elif timeout <= wanted.patience:
+        yield Finding(
+            where,
+            "OpenIM gives up before the receiver does over a slow disk, which is after"
+            f" {wanted.patience:g} s; give more, or lower BRIDGE_REPLY_TIMEOUT",
+        )
+
+
+def _without_effect(key: str, block: Block) -> Iterator[Finding]:
+    if block.get("failedContinue") and issubclass(EVENTS_BY_KEY[key], Before):
+        yield Finding(
+            f"{key}.failedContinue",
+            "has had no effect since v3.7: without an answer the user's operation fails",
+            is_problem=False,
+        )
+    if block.get("attentionIds") and key == "afterSendGroupMsg":
+        yield Finding(
+            f"{key}.attentionIds",
+            "with any id here nothing is sent: it is compared with a receiving user,"
+            " and a group message has none",
+        )
+    if key == "afterUserKickOff":
+        yield Finding(key, "OpenIM v3.8 never calls it", is_problem=False)
