@@ -18,6 +18,7 @@ from typing import TypeAlias, TypeVar
 
 import aiohttp
 import pytest
+from docker.errors import APIError  # type: ignore[import-untyped]
 from private_services import (
     LOOPBACK,
     START_TIMEOUT,
@@ -94,7 +95,14 @@ class ContainerRabbitMQ:
 
     def pause(self) -> None:
         """Let it fall silent, with its connections open."""
-        self._container.get_wrapped_container().pause()
+        _wait_until(self._is_paused)
+
+    def _is_paused(self) -> bool:
+        # A busy machine may be too slow to freeze a container at the first try.
+        with contextlib.suppress(APIError):
+            self._container.get_wrapped_container().pause()
+            return True
+        return False
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
