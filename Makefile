@@ -2,7 +2,7 @@
 # make run    run everything: with Docker Compose where it answers, else on this machine
 # make test   run the tests; ARGS="-k friend -x" goes to pytest
 # make check  lint and types
-# make bench  measure the receiver beside a bare and a naive one; takes some minutes
+# make bench  measure receiver and workers beside others; takes some minutes; ARGS=consumers
 # make torture  an hour of faults at random; ARGS="--minutes 5" goes to it
 # make lock   write requirements/*.lock anew from pyproject.toml
 # make clean  remove what the others made, data included

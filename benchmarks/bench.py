@@ -1,11 +1,12 @@
-"""Measures the receiver against a bare one and a naive one, in one run, as a table.
+"""Measures receiver and workers against others, in one run, as a table.
 
     make bench                     everything, medians of five interleaved rounds
+    make bench ARGS=consumers      the workers only; `receiver` for the other half
     make bench ARGS="--rounds 3 --plot times.svg"
 
 Every figure stands beside something measured in the same minutes on the same machine, for
 machines are noisy and share their cores. CPU time per callback is what noise touches least.
-RabbitMQ is a node of its own, or the one that AMQP_URL names.
+RabbitMQ is a node of its own, or the one that AMQP_URL names; PostgreSQL is one of its own.
 """
 
 import argparse
@@ -15,22 +16,30 @@ import os
 import platform
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "deploy"))
 
-from private_services import PrivateRabbitMQ, free_port  # noqa: E402
+import consumer_rows  # noqa: E402
+from private_services import PrivatePostgres, PrivateRabbitMQ, free_port  # noqa: E402
+from table import Figures, Row, both, least, most  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
+
+
+Part: TypeAlias = tuple[
+    Sequence[Callable[["Bench"], None]], Sequence[Callable[["Bench"], Iterator[Row]]]
+]
+"""What is measured, and the lines made of it."""
 
 
 @dataclass
@@ -67,7 +76,7 @@ def _children(pid: int) -> list[int]:
 
 
 @dataclass
-class Bench:
+class Bench(Figures):
     """What the measurements share."""
 
     amqp_url: str
@@ -75,15 +84,8 @@ class Bench:
     backlog: int
     control: Callable[..., str] | None
     """`rabbitmqctl`, of a RabbitMQ of our own."""
-    results: dict[str, list[float]] = field(default_factory=dict)
-
-    def note(self, name: str, value: float) -> None:
-        """Add one round's figure."""
-        self.results.setdefault(name, []).append(value)
-
-    def median(self, name: str) -> float:
-        """Give the median of the rounds."""
-        return statistics.median(self.results[name])
+    database_url: str
+    """A PostgreSQL that syncs what it commits."""
 
     @contextlib.contextmanager
     def server(self, name: str, **settings: str) -> Iterator[Server]:
@@ -305,42 +307,6 @@ MEASUREMENTS: tuple[Callable[[Bench], None], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table.
-
-    Args:
-        what: What was measured.
-        figure: The figure, with its unit.
-        ratio: What it is compared with.
-        bar: What is to be reached, and whether it is.
-
-    """
-
-    what: str
-    figure: str
-    ratio: str = ""
-    bar: tuple[str, bool] = ("", True)
-
-    def __str__(self) -> str:
-        """Give the line; a bar that was missed is bold."""
-        bar, reached = self.bar
-        shown = bar if reached else f"**{bar}**"
-        return f"| {self.what} | {self.figure} | {self.ratio} | {shown} |"
-
-
-def _most(limit: float, *values: float) -> tuple[str, bool]:
-    return f"≤ {limit:g}", max(values) <= limit
-
-
-def _least(limit: float, value: float) -> tuple[str, bool]:
-    return f"≥ {limit:g}", value >= limit
-
-
-def _both(first: tuple[str, bool], second: tuple[str, bool]) -> tuple[str, bool]:
-    return f"{first[0]}, {second[0]}", first[1] and second[1]
-
-
 def _times(bench: Bench, name: str, *figures: str) -> str:
     return " / ".join(f"{bench.median(f'{name} {figure}'):.2f}" for figure in figures) + " ms"
 
@@ -357,14 +323,14 @@ def replies(bench: Bench) -> Iterator[Row]:
         "the bridge, the same",
         _times(bench, "bridge 2", *three),
         f"p50 {ratio:.2f} × (bare + fdatasync)",
-        _most(1.5, ratio),
+        most(1.5, ratio),
     )
     ratio = m("bridge 2 rate") / m("naive 2 rate")
     yield Row(
         "callbacks/s, 2 connections",
         f"{m('bridge 2 rate'):,.0f}",
         f"{ratio:.1f} × naive ({m('naive 2 rate'):,.0f})",
-        _least(3, ratio),
+        least(3, ratio),
     )
     for name in ("away", "blocked"):
         if f"{name} 2 p50" in bench.results:
@@ -373,7 +339,7 @@ def replies(bench: Bench) -> Iterator[Row]:
                 f"RabbitMQ {name}, p50 / p99",
                 _times(bench, f"{name} 2", "p50", "p99"),
                 f"{p50:.2f} × / {p99:.2f} × with it",
-                _most(1.2, p50, p99),
+                most(1.2, p50, p99),
             )
 
 
@@ -387,27 +353,27 @@ def rates(bench: Bench) -> Iterator[Row]:
         f"{m('bridge 64 rate'):,.0f}",
         f"{bare:.2f} × bare ({m('bare 64 rate'):,.0f}),"
         f" {naive:.1f} × naive ({m('naive 64 rate'):,.0f})",
-        _both(_least(0.8, bare), _least(4.5, naive)),
+        both(least(0.8, bare), least(4.5, naive)),
     )
     ratio = m("bridge 64 cpu") / m("bare 64 cpu")
     yield Row(
         "CPU per callback",
         f"{m('bridge 64 cpu'):.0f} µs",
         f"{ratio:.2f} × bare ({m('bare 64 cpu'):.0f} µs; naive {m('naive 64 cpu'):.0f} µs)",
-        _most(1.2, ratio),
+        most(1.2, ratio),
     )
     yield Row(
         f"open loop at {m('open rate'):,.0f}/s, 64 connections, p50 / p99 / p99.9 / max",
         _times(bench, "open", "p50", "p99", "p999", "max"),
         f"fdatasync p99.9 {m('fdatasync p999'):.2f} ms",
-        _both(_most(10, m("open p99")), _most(50, m("open p999"))),
+        both(most(10, m("open p99")), most(50, m("open p999"))),
     )
     ratio = m("2 workers") / m("1 workers")
     yield Row(
         "two workers, callbacks/s",
         f"{m('2 workers'):,.0f}",
         f"{ratio:.2f} × one ({m('1 workers'):,.0f})",
-        _least(1.6, ratio),
+        least(1.6, ratio),
     )
 
 
@@ -416,18 +382,24 @@ def storage(bench: Bench) -> Iterator[Row]:
     m = bench.median
     waiting = f"{bench.backlog:,} callbacks waiting"
     more, idle = m("backlog memory") - m("used memory"), m("idle memory")
-    yield Row(f"{waiting}: memory above that of 2,000", f"{more:+.1f} MB", "", _most(20, more))
-    yield Row("idle memory", f"{idle:.0f} MB", "", _most(60, idle))
+    yield Row(f"{waiting}: memory above that of 2,000", f"{more:+.1f} MB", "", most(20, more))
+    yield Row("idle memory", f"{idle:.0f} MB", "", most(60, idle))
     start, late = m("bridge start"), m("backlog start")
-    yield Row("start to first reply", f"{start:.2f} s", "", _most(1, start))
-    yield Row(f"{waiting}: the same", f"{late:.2f} s", "", _most(2, late))
+    yield Row("start to first reply", f"{start:.2f} s", "", most(1, start))
+    yield Row(f"{waiting}: the same", f"{late:.2f} s", "", most(2, late))
     ratio = m("drain") / m("publish per CPU second")
     yield Row(
         "draining them: confirmed per CPU second",
         f"{m('drain'):,.0f} ({m('drain rate'):,.0f}/s)",
         f"{ratio:.0f} × one by one ({m('publish per CPU second'):,.0f})",
-        _least(25, ratio),
+        least(25, ratio),
     )
+
+
+PARTS: dict[str, Part] = {
+    "receiver": (MEASUREMENTS, (replies, rates, storage)),
+    "consumers": (consumer_rows.MEASUREMENTS, (consumer_rows.consuming, consumer_rows.writing)),
+}
 
 
 def plot(bench: Bench) -> str:
@@ -466,20 +438,23 @@ def plot(bench: Bench) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="?", choices=PARTS, help="measure this only")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backlog", type=int, default=100_000)
     parser.add_argument("--plot", type=Path, help="write a picture here")
     arguments = parser.parse_args()
     rounds = arguments.rounds
+    parts = [PARTS[arguments.part]] if arguments.part else list(PARTS.values())
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd())))
         amqp_url, control = os.environ.get("AMQP_URL", ""), None
         if not amqp_url:
             rabbitmq = stack.enter_context(PrivateRabbitMQ(folder / "rabbitmq"))
             amqp_url, control = rabbitmq.amqp_url, rabbitmq.rabbitmqctl
-        bench = Bench(amqp_url, folder, arguments.backlog, control)
+        postgres = stack.enter_context(PrivatePostgres(durable=True))
+        bench = Bench(amqp_url, folder, arguments.backlog, control, postgres.url)
         for number in range(rounds):
-            for measure in MEASUREMENTS:
+            for measure in [measure for measurements, _ in parts for measure in measurements]:
                 print(f"round {number + 1}: {measure.__name__}", file=sys.stderr)
                 measure(bench)
         print(
@@ -487,8 +462,8 @@ def main() -> None:
             f" {os.cpu_count()} cores; medians of {rounds} rounds\n"
         )
         print("| what | figure | ratio | bar |\n| --- | --- | --- | --- |")
-        for part in (replies, rates, storage):
-            print(*part(bench), sep="\n")
+        for lines in [lines for _, some in parts for lines in some]:
+            print(*lines(bench), sep="\n")
         if arguments.plot:
             arguments.plot.write_text(plot(bench))
 

@@ -40,11 +40,10 @@ async def claim(
         # In one order, or two workers with the same messages would wait for each other.
         for message_id in sorted(set(message_ids))
     ]
+    # Rows beside the statement, not in it: then it is compiled once and not each time.
     claimed = await transaction.execute(
-        insert_into(TABLE, transaction)
-        .values(rows)
-        .on_conflict_do_nothing()
-        .returning(TABLE.c.message_id)
+        insert_into(TABLE, transaction).on_conflict_do_nothing().returning(TABLE.c.message_id),
+        rows,
     )
     return set(claimed.scalars())
 

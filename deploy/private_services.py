@@ -325,15 +325,20 @@ class PrivateRabbitMQ(_Server):
 
 
 class PrivatePostgres(_Server):
-    """A PostgreSQL server for tests: fast, and careless of power cuts.
+    """A PostgreSQL server for tests: fast, and careless of power cuts unless told otherwise.
 
     Its files are in a directory of its own, as their owner may not be root.
+
+    Args:
+        durable: Whether a commit waits for the disk.
+
     """
 
     # SIGTERM would wait for the clients to leave.
     _stop_signal = signal.SIGINT
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._fsync = "on" if durable else "off"
         super().__init__(Path(tempfile.gettempdir()) / f"postgres-{secrets.token_hex(8)}")
         self._port = free_port()
 
@@ -357,7 +362,7 @@ class PrivatePostgres(_Server):
         self._process = self._launch(make)
         self._process.wait(START_TIMEOUT)
         at = "-h", LOOPBACK, "-p", str(self._port)
-        quick = "-c", "fsync=off", "-c", "unix_socket_directories="
+        quick = "-c", f"fsync={self._fsync}", "-c", "unix_socket_directories="
         serve = tied(programs / "postgres", *data, *at, *quick, user=user)
         self._process = self._launch(serve)
         ready = programs / "pg_isready", "--quiet", *at

@@ -1,0 +1,196 @@
+"""Our workers under load: fills a subscription's queue, and has it handled.
+
+Run it with KIND COUNT AMQP_URL DATABASE_URL; KIND `fill`
+only fills the queue of `noop`.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+from sqlalchemy import Column, Integer, Table, Text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from stopwatch import Stopwatch
+
+from bridge.broker import Broker, connect
+from bridge.commands import run
+from bridge.contract import AfterSendGroupMsg, partition
+from bridge.message import Ids, Message
+from bridge.topology import BRIDGE, CALLBACKS, partition_name, subscription
+from bridge.wire import Numbered, Outcome
+from consumers import database
+from consumers.database import METADATA, Database, insert_into
+from consumers.registry import BatchContext, Context, Handlers
+from consumers.settings import Worker as Settings
+from consumers.worker import Worker
+
+KEYS = 1000
+PARTITIONS = 16
+WINDOW = 500
+PREFETCH = 16
+SAMPLE = (
+    Path(__file__).parents[1] / "tests/samples/callbackAfterSendGroupMsgCommand.json"
+).read_bytes()
+
+GROUPS = Table(
+    "bench_groups",
+    METADATA,
+    Column("group_id", Text, primary_key=True),
+    Column("messages", Integer, nullable=False),
+)
+
+
+async def upsert(transaction: AsyncConnection, groups: Sequence[str]) -> None:
+    """Count messages of groups."""
+    counted = {group: groups.count(group) for group in sorted(set(groups))}
+    added = insert_into(GROUPS, transaction)
+    statement = added.on_conflict_do_update(
+        index_elements=["group_id"],
+        set_={"messages": GROUPS.c.messages + added.excluded.messages},
+    )
+    rows = [{"group_id": group, "messages": count} for group, count in counted.items()]
+    await transaction.execute(statement, rows)
+
+
+def noop(watch: Stopwatch, _database: Database, *, ordered: bool = False) -> Handlers:
+    """Do nothing."""
+    handlers = Handlers("bench", ordered=ordered)
+
+    @handlers.on(AfterSendGroupMsg, sql=False)
+    async def handle(_event: AfterSendGroupMsg) -> None:
+        watch.tick()
+
+    return handlers
+
+
+def in_order(watch: Stopwatch, opened: Database) -> Handlers:
+    """Do nothing, in order by group."""
+    return noop(watch, opened, ordered=True)
+
+
+def inbox(watch: Stopwatch, _database: Database) -> Handlers:
+    """Write once for each message, by its inbox row."""
+    handlers = Handlers("bench")
+
+    @handlers.on(AfterSendGroupMsg)
+    async def handle(event: AfterSendGroupMsg, context: Context) -> None:
+        await upsert(context.transaction, [event.group_id])
+        watch.tick()
+
+    return handlers
+
+
+def no_inbox(watch: Stopwatch, opened: Database) -> Handlers:
+    """Write in a transaction of the handler's own."""
+    handlers = Handlers("bench")
+
+    @handlers.on(AfterSendGroupMsg, sql=False)
+    async def handle(event: AfterSendGroupMsg) -> None:
+        async with opened.room, opened.transaction() as transaction:
+            await upsert(transaction, [event.group_id])
+        watch.tick()
+
+    return handlers
+
+
+def batch(watch: Stopwatch, _database: Database) -> Handlers:
+    """Write for 500 messages at a time, each once."""
+    handlers = Handlers("bench")
+
+    @handlers.on_batch(AfterSendGroupMsg, most=500)
+    async def handle(events: Sequence[AfterSendGroupMsg], context: BatchContext) -> None:
+        await upsert(context.transaction, [event.group_id for event in events])
+        watch.tick(len(events))
+
+    return handlers
+
+
+Build: TypeAlias = Callable[[Stopwatch, Database], Handlers]
+
+KINDS: dict[str, tuple[Build, int]] = {
+    "noop": (noop, PREFETCH),
+    "ordered": (in_order, PREFETCH),
+    "one-by-one": (inbox, 1),
+    "inbox": (inbox, 64),
+    "no-inbox": (no_inbox, 64),
+    "batch": (batch, PREFETCH),
+}
+"""Handlers, and the deliveries handled at a time."""
+
+
+def messages(count: int) -> Iterator[Numbered]:
+    """Make messages to groups, as the receiver does."""
+    ids = Ids()
+    for number in range(count):
+        group = f"group-{number % KEYS}"
+        key = f"sg_{group}"
+        yield (
+            number,
+            Message(
+                id=ids.mint(),
+                routing_key=(
+                    f"{AfterSendGroupMsg.routing_key}."
+                    f"{partition_name(partition(key, PARTITIONS))}"
+                ),
+                command=AfterSendGroupMsg.command,
+                received_ms=time.time_ns() // 1_000_000,
+                body=SAMPLE.replace(b"3012345678", group.encode()).replace(
+                    b"0b2676769e9eceb4983cb12966586f48", f"{number:032x}".encode()
+                ),
+                operation_id=f"op-{number}",
+                ordering_key=key,
+            ).encode(),
+        )
+
+
+async def fill(broker: Broker, count: int) -> None:
+    """Publish messages, and wait until RabbitMQ has all."""
+    confirmed = 0
+    changed = asyncio.Event()
+
+    def settle(some: Sequence[Numbered], _outcome: Outcome) -> None:
+        nonlocal confirmed
+        confirmed += len(some)
+        changed.set()
+
+    publisher = await broker.publisher(CALLBACKS, settle)
+    waiting, sent = messages(count), 0
+    while confirmed < count:
+        some = list(islice(waiting, WINDOW - (sent - confirmed)))
+        publisher.send(some)
+        sent += len(some)
+        changed.clear()
+        await changed.wait()
+
+
+async def work(kind: str, count: int, amqp_url: str, database_url: str) -> None:
+    """Have messages handled, and print what it took."""
+    watch = Stopwatch(count)
+    build, prefetch = KINDS["noop" if kind == "fill" else kind]
+    async with (
+        database.opened(database_url, 64) as opened,
+        connect(amqp_url, name="bench", timeout=10) as broker,
+    ):
+        handlers = build(watch, opened)
+        partitions = PARTITIONS if handlers.ordered else 0
+        topology = subscription("bench", handlers.events, partitions=partitions)
+        await broker.declare(BRIDGE)
+        await broker.declare(topology)
+        await fill(broker, count)
+        if kind == "fill":
+            return
+        await opened.create_tables()
+        settings = Settings(amqp_url=amqp_url, prefetch=prefetch)
+        await Worker(settings, [handlers], opened).run(watch.done)
+        async with broker.channel() as channel:
+            for queue in topology.queues:
+                await channel.queue_delete(queue.name)
+    print(watch)
+
+
+if __name__ == "__main__":
+    run(work(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))
