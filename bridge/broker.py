@@ -1,4 +1,4 @@
-"""The connection to RabbitMQ: with `bridge.deliveries`, all that knows aio-pika.
+"""The connection to RabbitMQ.
 
 Every failure of the library leaves `connect` as a `BrokerError`, translated at the edge of
 the connection and not call by call: a line can be cut between any two calls.
@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel
-from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPException
 from yarl import URL
 
@@ -29,7 +28,8 @@ from bridge.deliveries import (
 )
 from bridge.intake import Delivery, Intake, Take
 from bridge.topology import Topology
-from bridge.wire import Line, Publisher, Settled
+from bridge.transport import Transport
+from bridge.wire import Channel, Frames, Line, Publisher, Settled
 
 __all__ = [
     "Broker",
@@ -54,29 +54,6 @@ TELLING: Seconds = 5
 
 CLOSING: Seconds = 3
 """How long a connection may take to say goodbye."""
-
-
-class _Transport(TransportFactory):
-    """Opens the socket for aiormq, with a `Line` as its reader."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    async def create(
-        self,
-        url: URL,
-        **options: Any,  # noqa: ANN401  # as the base class has it
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, as `aiormq` asks of a transport factory."""
-        context = options["ssl_context_provider"].get_context
-        tls = await context() if url.scheme == "amqps" else None
-        loop = asyncio.get_running_loop()
-        protocol = asyncio.StreamReaderProtocol(self._line, loop=loop)
-        transport, _protocol = await loop.create_connection(
-            lambda: protocol, url.host or "", url.port or 0, ssl=tls
-        )
-        self._line.transport = transport
-        return self._line, asyncio.StreamWriter(transport, protocol, self._line, loop)
 
 
 class Broker:
@@ -110,15 +87,18 @@ class Broker:
         self._line.lose(reason)
         self._line.hang_up()
 
+    def lose_with(self, channel: AbstractChannel, of: str) -> None:
+        """Give up the connection when a channel closes."""
+        reason = f"RabbitMQ closed the channel of {of}"
+        channel.close_callbacks.add(lambda _, error: self._line.lose(f"{reason}: {error}"))
+
     async def declare(self, topology: Topology) -> None:
         """Create what does not exist yet; what exists must have the same arguments."""
         async with self._connection.channel() as channel:
             for exchange in topology.exchanges:
+                of: Any = dict(exchange.arguments)
                 await channel.declare_exchange(
-                    exchange.name,
-                    exchange.kind,
-                    durable=True,
-                    arguments=dict(exchange.arguments),
+                    exchange.name, exchange.kind, durable=True, arguments=of
                 )
             for passage in topology.passages:
                 target = await channel.get_exchange(passage.target, ensure=False)
@@ -188,12 +168,9 @@ class Broker:
         await channel.initialize()
         await channel.set_qos(prefetch)
         underlying = await channel.get_underlay_channel()
-        underlying.on_consumer_cancel_callbacks.add(
-            lambda _: self._line.lose(f"RabbitMQ ended the consumer of {of}")
-        )
-        channel.close_callbacks.add(
-            lambda _, error: self._line.lose(f"RabbitMQ closed the channel of {of}: {error}")
-        )
+        ended = f"RabbitMQ ended the consumer of {of}"
+        underlying.on_consumer_cancel_callbacks.add(lambda _: self._line.lose(ended))
+        self.lose_with(channel, of)
         return channel, underlying.number
 
     async def _start(
@@ -207,15 +184,24 @@ class Broker:
         intake = Intake(self._line, number, take)
         started = await (await channel.get_underlay_channel()).basic_consume(
             queue,
-            _left_to_the_intake,
+            left_to_the_line,
             arguments={f"x-{name}": value for name, value in arguments.items()},
             timeout=CONSUMING,
         )
         return Consumer(channel, intake, started.consumer_tag or "")
 
-    def channel(self) -> AbstractChannel:
-        """Give a channel, to be opened by `async with`."""
-        return self._connection.channel()
+    def take_over(self, number: int, channel: Channel, exchange: str = "") -> Frames:
+        """Have `channel` read the frames of a channel; give what lays out those it sends."""
+        self._line.channels[number] = channel
+        return Frames(number, exchange, self._underlying.connection_tune.frame_max)
+
+    def write(self, data: bytes) -> None:
+        """Send frames."""
+        self._line.write(data)
+
+    def channel(self, *, publisher_confirms: bool = True) -> AbstractChannel:
+        """Give a channel, to be opened."""
+        return self._connection.channel(publisher_confirms=publisher_confirms)
 
     @property
     def _underlying(self) -> aiormq.abc.AbstractConnection:
@@ -240,7 +226,7 @@ async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Bro
     """
     line = Line()
     connection = aio_pika.Connection(URL(url).update_query(heartbeat=HEARTBEAT, name=name))
-    connection.kwargs["transport_factory"] = _Transport(line)
+    connection.kwargs["transport_factory"] = Transport(line)
     try:
         await _open(connection, timeout)
         with _translated(line):
@@ -296,5 +282,5 @@ async def _close(connection: aio_pika.Connection, line: Line) -> None:
     line.hang_up()
 
 
-async def _left_to_the_intake(_message: object) -> None:
+async def left_to_the_line(_message: object) -> None:
     """Stand where aiormq wants somebody for deliveries; it never sees one."""

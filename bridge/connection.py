@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from bridge.contract import problem
-from bridge.receiver import Receiver, too_slow
+from bridge.receiver import Accepted, Receiver, too_slow
 from bridge.request import Callback, Rejected, command_in
 
 MAX_LINE = 64 * 1024
@@ -175,19 +175,23 @@ class Connection(web.RequestHandler):
                 request.operation_id,
                 request.traceparent,
             )
-            accepted = receiver.accept(callback)
+            accepted = receiver.accept(callback, partial(self._decided, started))
         except Exception:  # noqa: BLE001  # it happens again there, and is reported there
             return False
         self._arrived = self._arrived[request.end :]
         self._wanted = 0
-        if not accepted.waits:
-            receiver.keep(accepted.message, receiver.note_lost)
+        if accepted is not None and not accepted.waits:
             self._answer(b"200 OK", accepted.reply, started)
             return True
         self._answering = True
+        if accepted is None:
+            return True
         self._set_timer(receiver.settings.reply_timeout, partial(self._give_up, started))
         receiver.keep(accepted.message, partial(self._kept, accepted.reply, started))
         return True
+
+    def _decided(self, started: float, accepted: Accepted) -> None:
+        self._answer(b"200 OK", accepted.reply, started)
 
     def _kept(self, reply: bytes, started: float, lost: Rejected | None) -> None:
         if not self._answering:

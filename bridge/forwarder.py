@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -13,15 +12,10 @@ from bridge.journal import Journal
 from bridge.metrics import Metrics
 from bridge.settings import Receiver as Settings
 from bridge.topology import BRIDGE, RECEIVED, REFUSED
-from bridge.waiting import first_of
+from bridge.waiting import Backoff, first_of
 from bridge.wire import Numbered, Outcome, Publisher
 
 log = logging.getLogger(__name__)
-
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 15.0
-"""Seconds between attempts to connect: a random part of a bound that doubles from the
-first to the longest, so that many receivers do not come back in step."""
 
 PACE = 0.01
 """Seconds between small batches: what comes in the meantime shares a write, a confirm and,
@@ -153,7 +147,7 @@ class Forwarder:
 
     async def run(self) -> None:
         """Connect, publish until the connection breaks, wait, connect again; for ever."""
-        bound = FIRST_PAUSE
+        backoff = Backoff()
         while True:
             try:
                 async with connect(
@@ -163,12 +157,11 @@ class Forwarder:
                 ) as broker:
                     await broker.declare(BRIDGE)
                     await archive.set_up(broker, self.settings)
-                    bound = FIRST_PAUSE
+                    backoff.reset()
                     await self._publish_over(broker)
             except BrokerError as error:
                 self._note_away(str(error))
-            await asyncio.sleep(random.uniform(0, bound))  # noqa: S311  # jitter, no secret
-            bound = min(2 * bound, LONGEST_PAUSE)
+            await backoff.pause()
 
     async def _publish_over(self, broker: Broker) -> None:
         window = Window(self.journal, self.metrics, self.settings.window)

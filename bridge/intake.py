@@ -16,9 +16,9 @@ from pamqp import decode
 
 from bridge.wire import ACK, BODY, FRAME, FRAME_END, HEADER, METHOD, METHOD_ID, Line
 
-_DELIVER = (60, 60)
+DELIVER = (60, 60)
 _TAG = struct.Struct(">QB")
-_CONTENT = struct.Struct(">HHQ")
+CONTENT = struct.Struct(">HHQ")
 _SINGLE, _MULTIPLE = 0, 1
 
 _SHORT, _TABLE = -1, -2
@@ -56,7 +56,7 @@ class Delivery:
     ) -> None:
         self._intake = intake
         self._tag = tag
-        self._properties = dict(_read(properties))
+        self._properties = dict(read_properties(properties))
         self.routing_key = routing_key
         self.body = body
         """OpenIM's bytes."""
@@ -105,7 +105,7 @@ class Delivery:
         self._intake.ack(self._tag)
 
 
-def _read(properties: bytes) -> Iterator[tuple[str, bytes]]:
+def read_properties(properties: bytes) -> Iterator[tuple[str, bytes]]:
     """Tell the properties apart; a table keeps its length before it."""
     flags, at = int.from_bytes(properties[:2], "big"), 2
     for bit, (name, kind) in enumerate(_PROPERTIES.items()):
@@ -142,12 +142,12 @@ class Intake:
     def take(self, kind: int, method: tuple[int, ...] | None, payload: bytes) -> bool:
         """Read one frame of this channel; False if it is not about a delivery."""
         if kind == METHOD:
-            if method == _DELIVER:
+            if method == DELIVER:
                 self._begin(payload)
-            return method == _DELIVER
+            return method == DELIVER
         if kind == HEADER:
-            self._missing = _CONTENT.unpack_from(payload)[2]
-            self._properties = payload[_CONTENT.size :]
+            self._missing = CONTENT.unpack_from(payload)[2]
+            self._properties = payload[CONTENT.size :]
             self._body = b""
         elif kind == BODY:
             self._body += payload

@@ -92,6 +92,12 @@ class Metrics(Collector):
             ["outcome"],
             registry=self._registry,
         )
+        self.questions = Counter(
+            "openim_bridge_questions_total",
+            "Questions to decision handlers, by what came of them",
+            ["command", "outcome"],
+            registry=self._registry,
+        )
         self.set_aside = Counter(
             "openim_bridge_set_aside_total",
             "Messages that RabbitMQ would not have, kept in the journal's folder",
@@ -113,6 +119,15 @@ class Metrics(Collector):
         """Show whether the broker is there."""
         self._gauge(
             "broker_connected", "Receiver processes that are connected to RabbitMQ", connected
+        )
+
+    def watch_questions(self, waiting: Callable[[], int], resting: Callable[[], int]) -> None:
+        """Show what waits for decision handlers, and about what nobody is asked for now."""
+        self._gauge("questions_waiting", "Callbacks that wait for decision handlers", waiting)
+        self._gauge(
+            "questions_resting",
+            "Kinds of callbacks whose decision handlers are not asked, as none has answered",
+            resting,
         )
 
     def count(self, command: str) -> None:

@@ -8,24 +8,24 @@ problem lets the operation go on (`actionCode` 1); and what cannot be read is ke
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from time import perf_counter, time_ns
+from time import perf_counter
 from typing import NamedTuple, TypeAlias
 
 import orjson
 from aiohttp import web
 
 from bridge import contract
-from bridge.contract import Event
+from bridge.asking import Asked, Asking, Heard
+from bridge.encoding import Encoder
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal, JournalFull
 from bridge.logs import Sampled
-from bridge.message import Ids, Message
 from bridge.metrics import Metrics
-from bridge.policy import FALLBACK, Decided, Policy
+from bridge.policy import FALLBACK, Case, Decided, Policy, Question
 from bridge.request import (
     LONGEST_ID,
     Callback,
@@ -35,7 +35,6 @@ from bridge.request import (
     clean,
     command_in,
     fields_in,
-    further_headers,
 )
 from bridge.settings import Receiver as Settings
 from bridge.workers import Worker, told
@@ -67,13 +66,14 @@ class Receiver:
     forwarder: Forwarder
     metrics: Metrics
     policy: Policy
+    asking: Asking
     worker: Worker | None = None
     """Which of several workers this is, if there are several."""
     draining: bool = False
 
     def __post_init__(self) -> None:
         self.path = self.settings.path.encode()
-        self._ids = Ids()
+        self._encoder = Encoder(self.settings.partitions)
         self._lines = Sampled()
         self._probes = {
             "/livez": self._live,
@@ -102,23 +102,30 @@ class Receiver:
         started = perf_counter()
         if request.method != "POST":
             raise Rejected(405, "method", "a callback comes by POST")
+        decided: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         try:
             body = await body_of(request, self.settings.max_body, self.settings.body_timeout)
-            accepted = self.accept(callback_in(request, command, query, body))
+            accepted = self.accept(
+                callback_in(request, command, query, body), decided.set_result
+            )
         except Rejected as rejected:
             if rejected.keep is not None:
                 callback = callback_in(request, command, query, rejected.keep)
-                await self._kept(self._unreadable(callback, str(rejected)))
+                await self._kept(self._encoder.unreadable(callback, str(rejected)))
             raise
+        if accepted is None:
+            accepted = await asyncio.shield(decided)
         if accepted.waits:
             await self._kept(accepted.message)
-        else:
-            self.keep(accepted.message, self.note_lost)
         self.metrics.replied(perf_counter() - started)
         return _json(accepted.reply)
 
-    def accept(self, callback: Callback) -> Accepted:
+    def accept(self, callback: Callback, later: Callable[[Accepted], None]) -> Accepted | None:
         """Read a callback and make of it what is stored and what is answered.
+
+        Args:
+            callback: It.
+            later: Called with that if decision handlers are asked first; then this gives None.
 
         Raises:
             Rejected: it cannot be read.
@@ -128,11 +135,50 @@ class Receiver:
         event = contract.event_type(callback.command, fields)
         self.metrics.count(callback.command)
         if event is None or event.phase == "after":
-            message = self._message(callback, event, fields, {})
+            message = self._encoder.message(callback, event, fields)
             return Accepted(message, contract.ALLOW, waits=True)
-        decided = self.policy.decide(event, fields)
-        message = self._message(callback, event, fields, decided.headers)
-        self._note_decided(event.command, decided)
+        case = Case(event, fields)
+        decided = self.policy.decide(case)
+        if isinstance(decided, Decided):
+            return self._decided(callback, case, decided)
+        self._ask(callback, case, decided, later)
+        return None
+
+    def _ask(
+        self,
+        callback: Callback,
+        case: Case,
+        question: Question,
+        later: Callable[[Accepted], None],
+    ) -> None:
+        message_id = self._encoder.mint()
+
+        def heard(heard: Heard) -> None:
+            decided = heard.decided(case, question.otherwise)
+            later(self._decided(callback, case, decided, message_id))
+
+        self.asking.ask(
+            Asked(
+                event=case.event,
+                command=callback.command,
+                message_id=message_id,
+                operation_id=clean(callback.operation_id, LONGEST_ID),
+                body=callback.body,
+                within=question.within,
+                done=heard,
+            )
+        )
+
+    def _decided(
+        self, callback: Callback, case: Case, decided: Decided, message_id: str = ""
+    ) -> Accepted:
+        """Note a decision, and keep it as news, for which nobody waits."""
+        self._note_decided(case.event.command, decided)
+        message = self._encoder.message(
+            callback, case.event, case.fields, decided.headers, message_id
+        )
+        # The reply leaves before anything is stored.
+        asyncio.get_running_loop().call_soon(self.keep, message, self.note_lost)
         return Accepted(message, decided.body, waits=False)
 
     def _note_decided(self, command: str, decided: Decided) -> None:
@@ -140,42 +186,6 @@ class Receiver:
         if decided.problem and (more := self._lines.admit(FALLBACK)) is not None:
             facts = {"command": command, "detail": decided.problem, "more": more}
             log.warning("no decision", extra=facts)
-
-    def _message(
-        self,
-        callback: Callback,
-        event: type[Event] | None,
-        fields: Mapping[str, object],
-        headers: Mapping[str, str],
-    ) -> bytes:
-        """Encode a callback, with what else is known of it as headers."""
-        operation = clean(callback.operation_id, LONGEST_ID)
-        key = (event.ordering_key(fields) if event else "") or operation or callback.command
-        partition = contract.partition(key, self.settings.partitions)
-        message = Message(
-            id=self._ids.mint(),
-            routing_key=contract.routing_key(callback.command, event, partition),
-            command=callback.command,
-            received_ms=time_ns() // 1_000_000,
-            body=callback.body,
-            operation_id=operation,
-            ordering_key=key,
-            headers={**headers, **further_headers(callback)},
-        )
-        return message.encode()
-
-    def _unreadable(self, callback: Callback, reason: str) -> bytes:
-        """Encode a body that nobody can read yet: OpenIM will not send it again."""
-        message = Message(
-            id=self._ids.mint(),
-            routing_key=contract.MALFORMED,
-            command=callback.command,
-            received_ms=time_ns() // 1_000_000,
-            body=callback.body,
-            operation_id=clean(callback.operation_id, LONGEST_ID),
-            headers={**further_headers(callback), "x-reason": reason},
-        )
-        return message.encode()
 
     def keep(self, message: bytes, done: Kept) -> None:
         """Store `message`, or have RabbitMQ confirm it if there is no room; call `done`."""
@@ -228,14 +238,9 @@ class Receiver:
     def report(self, rejected: Rejected, peer: str, error: BaseException | None = None) -> None:
         """Count a request that was answered with an error, and log a sample of them."""
         self.metrics.rejected.labels(rejected.reason).inc()
-        more = self._lines.admit(rejected.reason)
-        if more is not None:
-            facts = {
-                "reason": rejected.reason,
-                "detail": str(rejected),
-                "peer": peer,
-                "more": more,
-            }
+        reason = rejected.reason
+        if (more := self._lines.admit(reason)) is not None:
+            facts = {"reason": reason, "detail": str(rejected), "peer": peer, "more": more}
             level = logging.ERROR if error else logging.WARNING
             log.log(level, "request rejected", exc_info=error, extra=facts)
 

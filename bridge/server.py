@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bridge import policy, slots, workers
 from bridge.adoption import adopt
+from bridge.asking import Asking
 from bridge.connection import Server
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal
@@ -48,6 +49,7 @@ async def listening(
         receiver.draining = True
         listener.close()
         await _within(patience, lambda: not server.connections)
+        receiver.asking.give_up()
         await server.shutdown(timeout=1)
 
 
@@ -88,13 +90,16 @@ async def running(
         metrics = Metrics(journal)
         forwarder = Forwarder(journal, settings, metrics)
         metrics.watch(lambda: forwarder.link.connected)
-        receiver = Receiver(settings, journal, forwarder, metrics, decisions, worker)
+        asking = Asking(settings, metrics)
+        receiver = Receiver(settings, journal, forwarder, metrics, decisions, asking, worker)
+        _use(receiver, decisions)
         server = Server(receiver)
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(journal.run()),
                     tasks.create_task(forwarder.run()),
+                    tasks.create_task(asking.run()),
                     tasks.create_task(adopt(settings, metrics)),
                     tasks.create_task(_keep_to(settings.policy, receiver, hung_up)),
                 ]
@@ -119,13 +124,19 @@ async def running(
         log.info("stopped", extra={"waiting": journal.depth})
 
 
+def _use(receiver: Receiver, decisions: policy.Policy) -> None:
+    receiver.policy = decisions
+    if decisions.asks:
+        receiver.asking.wanted.set()
+
+
 async def _keep_to(path: str, receiver: Receiver, hung_up: asyncio.Event) -> None:
     """Read the policy again whenever it is asked for; one with mistakes changes nothing."""
     while True:
         await hung_up.wait()
         hung_up.clear()
         try:
-            receiver.policy = await asyncio.to_thread(policy.read, path, receiver.policy)
+            _use(receiver, await asyncio.to_thread(policy.read, path, receiver.policy))
         except BadSettings as error:
             receiver.metrics.policy_reads.labels("refused").inc()
             log.error("policy kept as it was", extra={"problems": error.problems})  # noqa: TRY400

@@ -103,6 +103,15 @@ class Receiver(Connected, frozen=True, kw_only=True):
             " docs/before.md. Nothing: all are allowed.",
         ),
     ] = ""
+    questions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Callbacks that may wait for decision handlers at a time; about more,"
+            " nobody is asked.",
+        ),
+    ] = 1000
     journal_path: Annotated[
         str,
         Meta(

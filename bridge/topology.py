@@ -20,8 +20,8 @@
     openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages
     expire into openim.retry (direct) and so return to the queue they left)
 
-Names and arguments are stated here, and those of openim.sub in `bridge.downstream`;
-`bridge.broker` declares them.
+Names and arguments are stated here, those of openim.sub in `bridge.downstream`, those of
+openim.questions in `bridge.questions`; `bridge.broker` declares them.
 """
 
 from collections.abc import Mapping
@@ -139,7 +139,8 @@ class Topology:
     bindings: tuple[Binding, ...] = ()
 
 
-def _queue(kind: str, name: str, **arguments: str | int) -> Queue:
+def queue(kind: str, name: str, **arguments: str | int) -> Queue:
+    """Give a queue; `max_length` is RabbitMQ's `x-max-length`, and so on."""
     return Queue(
         name=name,
         arguments={"x-queue-type": kind}
@@ -148,8 +149,8 @@ def _queue(kind: str, name: str, **arguments: str | int) -> Queue:
 
 
 def quorum(name: str, **arguments: str | int) -> Queue:
-    """Give a quorum queue; `max_length` is RabbitMQ's `x-max-length`, and so on."""
-    return _queue("quorum", name, **arguments)
+    """Give a quorum queue."""
+    return queue("quorum", name, **arguments)
 
 
 def _dead_lettering(exchange: str, routing_key: str) -> dict[str, str | int]:
@@ -195,7 +196,7 @@ BRIDGE = Topology(
 
 def archive(seconds: int, most_bytes: int) -> Queue:
     """Keep callbacks for `seconds`, within `most_bytes`; the oldest go first."""
-    return _queue(
+    return queue(
         "stream",
         ARCHIVE,
         max_age=f"{seconds}s",

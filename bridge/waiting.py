@@ -1,9 +1,30 @@
-"""What a process waits for: a signal, or the first of several things."""
+"""What a process waits for: a signal, the first of several things, its turn to connect."""
 
 import asyncio
+import random
 import signal
 from collections.abc import Coroutine
 from typing import Any
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0
+"""Seconds between attempts to connect: a random part of a bound that doubles from the
+first to the longest, so that many processes do not come back in step."""
+
+
+class Backoff:
+    """Waits before each next attempt to connect."""
+
+    def __init__(self) -> None:
+        self._bound = FIRST_PAUSE
+
+    def reset(self) -> None:
+        """Note that one succeeded."""
+        self._bound = FIRST_PAUSE
+
+    async def pause(self) -> None:
+        """Wait."""
+        bound, self._bound = self._bound, min(2 * self._bound, LONGEST_PAUSE)
+        await asyncio.sleep(random.uniform(0, bound))  # noqa: S311  # jitter, no secret
 
 
 def stop_signal() -> asyncio.Event:

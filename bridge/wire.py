@@ -23,7 +23,7 @@ _CONNECTION_BLOCKED, _CONNECTION_UNBLOCKED = (10, 60), (10, 61)
 _CLOSES = {(10, 50): "connection", (20, 40): "channel"}
 _OVER_A_MESSAGE = frozenset({406, 501, 502, 505, 541})
 """Reply codes with which RabbitMQ closes over what it was sent: too large, no frame."""
-_PUBLISH, _RETURN, ACK, _NACK = (60, 40), (60, 50), (60, 80), (60, 120)
+_PUBLISH, RETURN, ACK, _NACK = (60, 40), (60, 50), (60, 80), (60, 120)
 _HEARTBEAT = FRAME.pack(8, 0, 0) + FRAME_END
 METHOD_ID = struct.Struct(">HH")
 _CONFIRM = struct.Struct(">QB")
@@ -142,37 +142,17 @@ class Line(asyncio.StreamReader):
             self.lost.set_result(reason)
 
 
-class Publisher:
-    """A publishing channel: batches out, outcomes back.
+class Frames:
+    """Lays out messages to one exchange, on one channel."""
 
-    Not a coroutine in sight: sending is one write to the socket, and outcomes are
-    reported from the very call that read them.
-    """
-
-    def __init__(
-        self, line: Line, channel: int, exchange: str, frame_max: int, settled: Settled
-    ) -> None:
-        self._line = line
-        line.channels[channel] = self
+    def __init__(self, channel: int, exchange: str, frame_max: int) -> None:
         self._channel = channel
-        self._settled = settled
         self._largest = frame_max - FRAME_OVERHEAD
         name = exchange.encode()
         self._publish = METHOD_ID.pack(*_PUBLISH) + bytes((0, 0, len(name))) + name
-        self._last_tag = 0
-        self._unconfirmed: dict[int, Numbered] = {}
-        self._returned: set[int] = set()
 
-    def send(self, messages: Iterable[Numbered]) -> None:
-        """Send `messages`, in their order, in one write."""
-        frames: list[bytes] = []
-        for numbered in messages:
-            self._last_tag += 1
-            self._unconfirmed[self._last_tag] = numbered
-            self._add_frames(frames, numbered[1])
-        self._line.write(b"".join(frames))
-
-    def _add_frames(self, frames: list[bytes], message: bytes) -> None:
+    def add(self, frames: list[bytes], message: bytes) -> None:
+        """Add those of an encoded message; what no queue wants comes back."""
         key_end = 1 + message[0]
         properties_at = key_end + 4
         body_at = properties_at + _U32.unpack_from(message, key_end)[0]
@@ -191,6 +171,34 @@ class Publisher:
             part = message[at : at + self._largest]
             frames += (FRAME.pack(BODY, self._channel, len(part)), part, FRAME_END)
 
+
+class Publisher:
+    """A publishing channel: batches out, outcomes back.
+
+    Not a coroutine in sight: sending is one write to the socket, and outcomes are
+    reported from the very call that read them.
+    """
+
+    def __init__(
+        self, line: Line, channel: int, exchange: str, frame_max: int, settled: Settled
+    ) -> None:
+        self._line = line
+        line.channels[channel] = self
+        self._frames = Frames(channel, exchange, frame_max)
+        self._settled = settled
+        self._last_tag = 0
+        self._unconfirmed: dict[int, Numbered] = {}
+        self._returned: set[int] = set()
+
+    def send(self, messages: Iterable[Numbered]) -> None:
+        """Send `messages`, in their order, in one write."""
+        frames: list[bytes] = []
+        for numbered in messages:
+            self._last_tag += 1
+            self._unconfirmed[self._last_tag] = numbered
+            self._frames.add(frames, numbered[1])
+        self._line.write(b"".join(frames))
+
     def take(self, kind: int, method: tuple[int, ...] | None, payload: bytes) -> bool:
         """Read one frame of this channel; False if it is not about a publish."""
         if method in (ACK, _NACK):
@@ -200,7 +208,7 @@ class Publisher:
         if kind == HEADER:
             self._note_returned(payload)
             return True
-        return method == _RETURN or kind == BODY
+        return method == RETURN or kind == BODY
 
     def _note_returned(self, payload: bytes) -> None:
         """Remember the returned message; the confirm that follows it means nothing."""

@@ -8,9 +8,10 @@ import click
 from bridge import logs
 from bridge.cli import BAD_SETTINGS, fail, run, settings_or_exit
 from bridge.waiting import stop_signal
-from consumers import database, registry
+from consumers import database, modules
 from consumers.dead_letters_cli import dead_letters
 from consumers.friends.cli import api, friends
+from consumers.registry import BadHandlers
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
 
@@ -35,17 +36,17 @@ def work(handlers: str | None) -> None:
     # An App's own modules lie where the command is called.
     sys.path.insert(0, "")
     try:
-        subscriptions = registry.load(settings.handlers.split(","))
-    except registry.BadHandlers as error:
+        loaded = modules.load(settings.handlers.split(","))
+    except BadHandlers as error:
         fail(str(error), BAD_SETTINGS)
-    run(_work(settings, subscriptions))
+    run(_work(settings, loaded))
 
 
-async def _work(settings: Settings, subscriptions: list[registry.Handlers]) -> None:
+async def _work(settings: Settings, loaded: modules.Loaded) -> None:
     stop = stop_signal()
     async with database.opened(settings.database_url, settings.database_connections) as opened:
         await opened.wait_until_ready(stop)
-        await Worker(settings, subscriptions, opened).run(stop)
+        await Worker(settings, loaded.handlers, opened, loaded.decisions).run(stop)
 
 
 for command in (friends, api, dead_letters):

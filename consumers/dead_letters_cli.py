@@ -26,7 +26,7 @@ from bridge.commands import (
 from bridge.logs import printable
 from bridge.topology import dead_letter_queue
 from bridge.waiting import first_of
-from consumers import database, desk, registry
+from consumers import database, desk, modules
 from consumers.dead_letter_audit import DISCARD, REPLAY, Act
 from consumers.dead_letters import Groups, Letter, Wanted
 from consumers.dead_letters_options import Choice, choosing, filters
@@ -39,6 +39,7 @@ from consumers.dead_letters_shown import (
     in_full,
     in_short,
 )
+from consumers.registry import BadHandlers
 from consumers.settings import Worker as Settings
 
 EXAMPLES = 5
@@ -252,10 +253,10 @@ def _of_handlers(settings: Settings) -> list[str]:
     # An App's own modules lie where the command is called.
     sys.path.insert(0, "")
     try:
-        handlers = registry.load(settings.handlers.split(","))
-    except registry.BadHandlers as error:
+        loaded = modules.load(settings.handlers.split(","))
+    except BadHandlers as error:
         fail(str(error), BAD_SETTINGS)
-    return [each.subscription for each in handlers]
+    return [each.subscription for each in loaded.handlers]
 
 
 async def _connected(

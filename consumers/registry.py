@@ -14,10 +14,9 @@ A `Handlers` is a subscription: one queue, whose deliveries are shared by all wo
 it is ordered, a queue for each partition.
 """
 
-import importlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias, TypeVar
@@ -139,7 +138,7 @@ class Handlers:
                 function of this subscription has one of these events.
 
         """
-        events = _events(kind)
+        events = events_below(kind)
 
         def register(
             function: Handle[EventT] | HandleWithContext[EventT],
@@ -175,7 +174,7 @@ class Handlers:
             BadHandlers: as of `on`; or the subscription is ordered.
 
         """
-        events = _events(kind)
+        events = events_below(kind)
         if self.ordered:
             raise BadHandlers(f"{self.subscription} is ordered: batches have no order by key")
         if not 1 <= most <= MOST_IN_BATCH:
@@ -200,8 +199,8 @@ class Handlers:
         name = getattr(function, "__name__", repr(function))
         if not inspect.iscoroutinefunction(function):
             raise BadHandlers(f"{name} must be an async function")
-        wants_context = _takes(function, 2)
-        if not (wants_context or _takes(function, 1)):
+        wants_context = takes(function, 2)
+        if not (wants_context or takes(function, 1)):
             what = "events" if batching else "an event"
             raise BadHandlers(f"{name} must take {what}, or {what} and a context")
         return Handler(
@@ -226,6 +225,11 @@ class Handlers:
         return self._handlers.get(event)
 
     @property
+    def name(self) -> str:
+        """The subscription's."""
+        return self.subscription
+
+    @property
     def batches(self) -> list[Handler]:
         """The handlers that take many events at a time."""
         return [handler for handler in set(self._handlers.values()) if handler.batching]
@@ -240,47 +244,17 @@ def _own(handler: Handler) -> str:
     return handler.name.partition(".")[2]
 
 
-def _events(kind: type[Event]) -> list[type[Event]]:
+def events_below(kind: type[Event]) -> list[type[Event]]:
     events = [event for event in EVENTS if kind in event.__mro__]
     if not events:
         raise BadHandlers(f"{kind!r} is no event; take a class such as AfterAddFriend")
     return events
 
 
-def _takes(function: Callable[..., object], count: int) -> bool:
+def takes(function: Callable[..., object], count: int) -> bool:
+    """Say whether a function can be called with so many arguments."""
     try:
         inspect.signature(function).bind(*range(count))
     except TypeError:
         return False
     return True
-
-
-def load(modules: Iterable[str]) -> list[Handlers]:
-    """Import `modules` and collect the handlers in them.
-
-    Raises:
-        BadHandlers: a module cannot be imported, has no handlers, or two have one name.
-
-    """
-    found: dict[str, Handlers] = {}
-    for name in modules:
-        for handlers in _in_module(name):
-            if found.setdefault(handlers.subscription, handlers) is not handlers:
-                raise BadHandlers(f"two subscriptions are called {handlers.subscription}")
-    return list(found.values())
-
-
-def _in_module(name: str) -> list[Handlers]:
-    try:
-        module = importlib.import_module(name)
-    except (ImportError, SyntaxError) as error:
-        raise BadHandlers(f"the handler module {name} cannot be imported: {error}") from error
-    found = [value for value in vars(module).values() if isinstance(value, Handlers)]
-    if not found:
-        raise BadHandlers(f"the handler module {name} has no Handlers in it")
-    for handlers in found:
-        if not handlers.events:
-            raise BadHandlers(
-                f"no function of {name} handles anything for {handlers.subscription}"
-            )
-    return found

@@ -2,6 +2,7 @@
 
 Worker    connects, and works until it is stopped
 Work      what it does for one subscription: its queues, its runners, its batches
+Deciding  what it answers receivers who ask
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from bridge.topology import BRIDGE, WORKERS, subscription
 from bridge.waiting import first_of
 from consumers import inbox
 from consumers.database import FAILURES, Database
+from consumers.deciding import Deciding
+from consumers.decisions import Decisions
 from consumers.partitions import Members
 from consumers.registry import Handlers
 from consumers.settings import Worker as Settings
@@ -41,6 +44,7 @@ class Worker:
     settings: Settings
     subscriptions: Sequence[Handlers]
     database: Database
+    decisions: Sequence[Decisions] = ()
     name: str = field(default_factory=lambda: Ids().mint())
     _bound: float = FIRST_PAUSE
     _trouble: str = ""
@@ -62,7 +66,8 @@ class Worker:
     def _note_here(self) -> None:
         self._bound, self._trouble = FIRST_PAUSE, ""
         names = [handlers.subscription for handlers in self.subscriptions]
-        log.info("working", extra={"subscriptions": names})
+        decides = [decisions.name for decisions in self.decisions]
+        log.info("working", extra={"subscriptions": names, "decisions": decides})
 
     def _note_away(self, reason: str) -> None:
         if reason != self._trouble:
@@ -84,10 +89,12 @@ class Worker:
                 for purpose in ("consuming", "copying")
             ]
             works = await self._declared(consuming, copying)
+            deciding = Deciding(self.decisions, consuming, copying, self.settings)
+            everything: list[Work | Deciding] = [*works, deciding]
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    for work in works:
-                        await work.start(tasks)
+                    for each in everything:
+                        await each.start(tasks)
                     self._note_here()
                     await first_of(
                         stop.wait(),
@@ -95,9 +102,9 @@ class Worker:
                         copying.until_lost(),
                         self._share(consuming, copying, works),
                     )
-                    await asyncio.gather(*(work.finish() for work in works))
-                    for work in works:
-                        work.cancel()
+                    await asyncio.gather(*(each.finish() for each in everything))
+                    for each in everything:
+                        each.cancel()
             except ExceptionGroup as group:
                 raise group.exceptions[0] from group
 

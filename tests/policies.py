@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from bridge import policy
+from bridge.contract import Event
 from bridge.loading import BadSettings
-from bridge.policy import Policy
+from bridge.policy import Case, Decided, Policy
 
 
 def toml(value: object) -> str:
@@ -58,3 +59,10 @@ def problems(folder: Path, text: str) -> list[str]:
         policy.read(path)
     assert all(problem.startswith(f"{path}: ") for problem in caught.value.problems)
     return [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]
+
+
+def decide(policy: Policy, event: type[Event], fields: dict[str, Any]) -> Decided:
+    """Give a decision that the policy makes without asking."""
+    decided = policy.decide(Case(event, fields))
+    assert isinstance(decided, Decided)
+    return decided

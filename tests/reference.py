@@ -12,11 +12,12 @@ from msgspec import Struct
 
 from bridge import cli as bridge_cli
 from bridge import downstream
-from bridge.contract import CHANGES, EVENTS, Before, BeforeAddFriend, ordering
+from bridge.asking import OUTCOMES
+from bridge.contract import CHANGES, EVENTS, Allow, Before, BeforeAddFriend, ordering
 from bridge.contract.ordering import Rule
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
-from bridge.policy import SOURCES, Policy, tables
+from bridge.policy import ALLOWED, SOURCES, Case, tables
 from bridge.policy.operators import OPERATORS
 from bridge.settings import Receiver, Settings
 from bridge.slots import opened
@@ -159,6 +160,12 @@ def sources() -> str:
     return table("source", "meaning", rows=rows)
 
 
+def outcomes() -> str:
+    """Give what may come of a question."""
+    rows = [(_code(name), sentence) for name, sentence in OUTCOMES.items()]
+    return table("outcome", "meaning", rows=rows)
+
+
 def changes() -> str:
     """Give what of each before callback can be changed."""
     return table(
@@ -246,7 +253,10 @@ async def _rendered() -> str:
         counted.watch(lambda: True)
         counted.count("callbackAfterAddFriendCommand")
         counted.rejected.labels("size")
-        counted.decided("callbackBeforeAddFriendCommand", Policy().decide(BeforeAddFriend, {}))
+        asked = Case(BeforeAddFriend, {})
+        counted.decided(BeforeAddFriend.command, asked.decided(ALLOWED, Allow()))
+        counted.watch_questions(lambda: 0, lambda: 0)
+        counted.questions.labels(BeforeAddFriend.command, "answered")
         return counted.render().decode()
 
 
@@ -279,7 +289,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "callbacks": callbacks,
     "changes": changes,
     "sources": sources,
+    "outcomes": outcomes,
     "verdicts": lambda: policy_keys(tables.Verdict),
+    "asks": lambda: policy_keys(tables.Ask),
     "refusals": lambda: policy_keys(tables.Refusal),
     "policy": lambda: policy_keys(tables.File),
     "rules": lambda: policy_keys(tables.Rule),

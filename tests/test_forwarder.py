@@ -8,7 +8,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from bridge import forwarder, openim
+from bridge import openim, waiting
 from bridge.contract import COMMANDS, Allowed, partition, routing_key
 from bridge.message import Message
 from bridge.topology import CALLBACKS, UNROUTED
@@ -228,7 +228,7 @@ async def test_the_receiver_answers_without_any_broker(tmp_path: Path) -> None:
 async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
     amqp_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forwarder, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.02)
     broken = Message(
         id="poison", routing_key="x", command="x", received_ms=0, body=b"", headers={"h": "v"}
     ).encode()

@@ -16,7 +16,8 @@ from bridge.contract import (
     AfterSendSingleMsg,
     Event,
 )
-from consumers.registry import BadHandlers, Context, Handle, Handlers, load
+from consumers.modules import load
+from consumers.registry import BadHandlers, Context, Handle, Handlers
 
 
 def test_a_handler_takes_its_event_and_no_other() -> None:
@@ -149,13 +150,15 @@ def write(folder: Path, name: str, text: str) -> None:
 def test_handlers_are_found_in_modules_of_the_app(modules: Path) -> None:
     write(modules, "app_one", MODULE)
     write(modules, "app_two", "from app_one import x\n")
-    assert [handlers.subscription for handlers in load(["app_one", "app_two"])] == ["x"]
+    assert [handlers.subscription for handlers in load(["app_one", "app_two"]).handlers] == [
+        "x"
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "has no Handlers in it"),
+        ("", "has no Handlers or Decisions in it"),
         ("import nowhere_to_be_found", "cannot be imported: No module named 'nowhere_"),
         ("x = Handlers(", r"cannot be imported: '\(' was never closed \(app_bad.py, line 1\)"),
         (f"{MODULE}y = Handlers('y')\n", "no function of app_bad handles anything for y"),

@@ -18,7 +18,7 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from bridge import broker, openim, slots
+from bridge import broker, openim, slots, transport
 from bridge import journal as journals
 from bridge.broker import BrokerUnreachable, ConnectionLost
 from bridge.contract import Allowed
@@ -393,7 +393,7 @@ async def test_a_connection_that_was_lost_is_closed(amqp_url: str) -> None:
 async def test_a_rabbitmq_that_hangs_up_at_once_is_unreachable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    create = broker._Transport.create  # noqa: SLF001  # the moment cannot be commanded else
+    create = transport.Transport.create
 
     async def slowly(
         factory: Any,  # noqa: ANN401  # as aiormq calls it
@@ -409,7 +409,7 @@ async def test_a_rabbitmq_that_hangs_up_at_once_is_unreachable(
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr(broker._Transport, "create", slowly)  # noqa: SLF001
+    monkeypatch.setattr(transport.Transport, "create", slowly)
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(

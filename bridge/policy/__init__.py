@@ -4,12 +4,15 @@ from bridge.policy.deciding import (
     ALLOWED,
     DEFAULT,
     FALLBACK,
+    HANDLER,
     POLICY,
     SOURCES,
     VERDICTS,
+    Case,
     Decided,
     Decision,
     Policy,
+    Question,
 )
 from bridge.policy.reading import read
 
@@ -17,11 +20,14 @@ __all__ = [
     "ALLOWED",
     "DEFAULT",
     "FALLBACK",
+    "HANDLER",
     "POLICY",
     "SOURCES",
     "VERDICTS",
+    "Case",
     "Decided",
     "Decision",
     "Policy",
+    "Question",
     "read",
 ]

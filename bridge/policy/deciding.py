@@ -13,13 +13,20 @@ from bridge.contract import Allow, BadReply, Event, Refuse, Reply, answer
 from bridge.policy.limits import Limit
 from bridge.policy.paths import Found, Read
 
-DEFAULT, POLICY, RULE, FALLBACK = "default", "policy", "rule", "fallback"
+DEFAULT, POLICY, RULE, HANDLER, FALLBACK = (
+    "default",
+    "policy",
+    "rule",
+    "handler",
+    "fallback",
+)
 SOURCES: Mapping[str, str] = {
     DEFAULT: "the policy says nothing about this callback, so it is allowed",
     POLICY: "the table of this callback, as no rule applied",
     RULE: "a rule, which is named",
-    FALLBACK: "allowed, as the verdict could not be said to this callback, or the rules took"
-    " longer than half a second",
+    HANDLER: "a decision handler, which is named",
+    FALLBACK: "there is no decision: no handler gave one, and why is named; or the verdict"
+    " could not be said to this callback, or the rules took longer than half a second",
 }
 """Where a verdict comes from, and what that means."""
 
@@ -81,6 +88,16 @@ class Decided:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What decision handlers are asked, instead of a decision."""
+
+    within: float
+    """Seconds until OpenIM is answered in any case."""
+    otherwise: Allow | Refuse
+    """What it is answered if nobody has decided by then."""
+
+
 ALLOWED = Decision(reply=Allow(), source=DEFAULT)
 
 
@@ -105,11 +122,11 @@ class Limited(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A decision about some callbacks."""
+    """A verdict about some callbacks."""
 
     conditions: tuple[Condition, ...]
     limited: Limited | None
-    decision: Decision
+    verdict: Decision | Question
 
     def applies(self, fields: Mapping[str, object]) -> bool:
         """Say whether it is about a callback; what gets as far as its limit is counted."""
@@ -125,10 +142,10 @@ class Ruling:
 
     rules: tuple[Rule, ...] = ()
     """The first that applies decides."""
-    otherwise: Decision = ALLOWED
+    otherwise: Decision | Question = ALLOWED
 
-    def decision(self, event: type[Event], fields: Mapping[str, object]) -> Decision:
-        """Give the decision about a callback.
+    def verdict(self, event: type[Event], fields: Mapping[str, object]) -> Decision | Question:
+        """Give the decision about a callback, or whom to ask for it.
 
         Raises:
             TooSlow: the rules took too long.
@@ -139,7 +156,7 @@ class Ruling:
             spelled = event.in_wire_names(fields)
             for rule in self.rules:
                 if rule.applies(spelled):
-                    return rule.decision
+                    return rule.verdict
                 if perf_counter() > latest:
                     raise TooSlow(f"its rules took longer than {LONGEST} s")
         return self.otherwise
@@ -162,25 +179,64 @@ class Policy:
         self.rulings = rulings or {}
         self.limits = limits or {}
 
-    def decide(self, event: type[Event], fields: Mapping[str, object]) -> Decided:
-        """Decide about a callback.
+    @property
+    def asks(self) -> bool:
+        """Whether decision handlers are asked about anything."""
+        verdicts = (
+            each
+            for ruling in self.rulings.values()
+            for each in (ruling.otherwise, *(rule.verdict for rule in ruling.rules))
+        )
+        return any(isinstance(each, Question) for each in verdicts)
+
+    def decide(self, case: "Case") -> Decided | Question:
+        """Decide about a callback, or say that decision handlers have to."""
+        try:
+            ruling = self.rulings.get(case.event, _ALLOWING)
+            verdict = ruling.verdict(case.event, case.fields)
+        except TooSlow as error:
+            return case.undecided(Allow(), str(error))
+        if isinstance(verdict, Question):
+            return verdict
+        return case.decided(verdict, Allow())
+
+
+class Case:
+    """A callback that is decided about, since now.
+
+    Args:
+        event: Which one.
+        fields: The JSON fields of its body.
+
+    """
+
+    def __init__(self, event: type[Event], fields: Mapping[str, object]) -> None:
+        self.event = event
+        self.fields = fields
+        self._started = perf_counter()
+
+    def decided(self, decision: Decision, otherwise: Allow | Refuse) -> Decided:
+        """Put a decision into OpenIM's words; `otherwise`, if it has none for it."""
+        try:
+            body = answer(decision.reply, self.event, self.fields)
+        except BadReply as error:
+            return self.undecided(otherwise, str(error))
+        return Decided(decision=decision, body=body, seconds=perf_counter() - self._started)
+
+    def undecided(self, otherwise: Allow | Refuse, problem: str, name: str = "") -> Decided:
+        """Put `otherwise` into OpenIM's words, as there is no decision.
 
         Args:
-            event: Which one.
-            fields: The JSON fields of its body.
+            otherwise: What to say.
+            problem: Why there is none, for people.
+            name: The same in a word.
 
         """
-        started = perf_counter()
-        problem = ""
-        try:
-            decision = self.rulings.get(event, _ALLOWING).decision(event, fields)
-            body = answer(decision.reply, event, fields)
-        except (BadReply, TooSlow) as error:
-            problem = str(error)
-            decision = Decision(reply=Allow(), source=FALLBACK)
-            body = answer(decision.reply, event, fields)
         return Decided(
-            decision=decision, body=body, seconds=perf_counter() - started, problem=problem
+            decision=Decision(reply=otherwise, source=FALLBACK, name=name),
+            body=answer(otherwise, self.event, self.fields),
+            seconds=perf_counter() - self._started,
+            problem=problem,
         )
 
 

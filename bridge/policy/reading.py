@@ -7,10 +7,10 @@ from pathlib import Path
 from bridge.contract import Before, Event
 from bridge.loading import BadSettings, why
 from bridge.policy.checking import Checking
-from bridge.policy.deciding import ALLOWED, POLICY, Decision, Policy, Rule, Ruling
+from bridge.policy.deciding import ALLOWED, POLICY, Decision, Policy, Question, Rule, Ruling
 from bridge.policy.rules import RuleReader, entries
 from bridge.policy.tables import File, Table, Verdict
-from bridge.policy.verdicts import event_named, reply
+from bridge.policy.verdicts import event_named, verdict
 
 
 def read(path: str, earlier: Policy | None = None) -> Policy:
@@ -72,9 +72,9 @@ def _rules(
     return rules
 
 
-def _decisions(tables: Table, checking: Checking) -> dict[type[Before], Decision]:
+def _decisions(tables: Table, checking: Checking) -> dict[type[Before], Decision | Question]:
     """Give what each callback is answered if no rule applies."""
-    decisions: dict[type[Before], Decision] = {}
+    decisions: dict[type[Before], Decision | Question] = {}
     for name, table in tables.items():
         where = f"[commands.{name}] "
         event = event_named(name, where, checking)
@@ -82,7 +82,7 @@ def _decisions(tables: Table, checking: Checking) -> dict[type[Before], Decision
             checking.note(f"{where}is there twice, under its long name and its short one")
         values = checking.sound(Verdict, table, where)
         if event is not None and values is not None:
-            answer = reply(values, event, where, checking)
-            if answer is not None:
-                decisions[event] = Decision(reply=answer, source=POLICY)
+            said = verdict(values, event, where, checking, source=POLICY)
+            if said is not None:
+                decisions[event] = said
     return decisions

@@ -9,12 +9,12 @@ from bridge.loading import why
 from bridge.policy import tables
 from bridge.policy.checking import Checking, Mistake
 from bridge.policy.conditions import Lists, condition, kind_at
-from bridge.policy.deciding import RULE, Condition, Decision, Limited, LimitKey, Rule
+from bridge.policy.deciding import RULE, Condition, Limited, LimitKey, Rule
 from bridge.policy.limits import Limit
 from bridge.policy.operators import Values
 from bridge.policy.paths import reader
 from bridge.policy.tables import MOST_ENTRIES, Table
-from bridge.policy.verdicts import event_named, reply
+from bridge.policy.verdicts import event_named, verdict
 
 
 class RuleReader:
@@ -49,14 +49,14 @@ class RuleReader:
         events = [event for event in named if event is not None]
         conditions = self._conditions(values.get("where", []), events, where)
         limited = self._limited(values, events, f"{where}limit: ")
-        replies = {event: reply(values, event, where, self._checking) for event in events}
+        name, checking = values["name"], self._checking
+        verdicts = {
+            event: verdict(values, event, where, checking, source=RULE, name=name)
+            for event in events
+        }
         return {
-            event: Rule(
-                conditions=conditions,
-                limited=limited,
-                decision=Decision(reply=each, source=RULE, name=values["name"]),
-            )
-            for event, each in replies.items()
+            event: Rule(conditions=conditions, limited=limited, verdict=each)
+            for event, each in verdicts.items()
             if each is not None
         }
 

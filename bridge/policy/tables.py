@@ -22,7 +22,7 @@ def _is_true(value: object) -> bool:
 
 
 class Verdict(Struct, kw_only=True):
-    """What is answered: one of these."""
+    """What is answered, or that decision handlers are asked: one of these."""
 
     allow: Annotated[
         bool,
@@ -40,6 +40,35 @@ class Verdict(Struct, kw_only=True):
         Meta(
             title="a table such as {needVerification = 1}",
             description="OpenIM goes on with these fields instead of those it asked about.",
+        ),
+    ] = {}
+    ask: Annotated[
+        Table,
+        Meta(
+            title="a table such as {within = 2.0}, or {}",
+            description="A decision handler is asked, and OpenIM waits for it.",
+        ),
+    ] = {}
+
+
+class Ask(Struct, kw_only=True):
+    """How decision handlers are asked."""
+
+    within: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=14,
+            description="Seconds until OpenIM is answered in any case. Less than the `timeout`"
+            " of the callback in its `webhooks.yml`.",
+        ),
+    ] = 2.0
+    refuse: Annotated[
+        Table,
+        Meta(
+            title='a table such as {code = 20001, message = "…"}',
+            description="What is answered when nobody has decided in time. Without it, OpenIM"
+            " goes on.",
         ),
     ] = {}
 

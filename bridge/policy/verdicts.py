@@ -7,7 +7,8 @@ import msgspec
 from bridge.contract import CHANGES, COMMANDS, EVENTS, Allow, Before, Refuse, Reply
 from bridge.loading import types_of
 from bridge.policy.checking import Checking
-from bridge.policy.tables import Refusal, Table, Verdict
+from bridge.policy.deciding import Decision, Question
+from bridge.policy.tables import Ask, Refusal, Table, Verdict
 
 BEFORE = [event.__name__ for event in EVENTS if issubclass(event, Before)]
 """The callbacks that are decided about, by their short names."""
@@ -28,18 +29,35 @@ def event_named(name: str, where: str, checking: Checking) -> type[Before] | Non
     return None
 
 
-def reply(
-    values: dict[str, Any], event: type[Before], where: str, checking: Checking
-) -> Reply | None:
-    """Give what a table says to answer; None if it says nothing that OpenIM could take.
+def verdict(  # noqa: PLR0913  # a table, its place and its name
+    values: dict[str, Any],
+    event: type[Before],
+    where: str,
+    checking: Checking,
+    *,
+    source: str,
+    name: str = "",
+) -> Decision | Question | None:
+    """Give what a table says of a callback; None if it says nothing that OpenIM could take.
 
     Args:
         values: Of the table, each as `Verdict` has it.
         event: What is answered.
         where: The table's place.
         checking: Where problems go.
+        source: Where the verdict comes from.
+        name: Which of several of that source.
 
     """
+    if [key for key in _KEYS if key in values] == ["ask"]:
+        return _question(values["ask"], f"{where}ask: ", checking)
+    answer = _reply(values, event, where, checking)
+    return None if answer is None else Decision(reply=answer, source=source, name=name)
+
+
+def _reply(
+    values: dict[str, Any], event: type[Before], where: str, checking: Checking
+) -> Reply | None:
     match [name for name in _KEYS if name in values]:
         case ["allow"]:
             return Allow()
@@ -51,6 +69,17 @@ def reply(
             instead = f", not {' and '.join(names)}" if names else ""
             checking.note(f"{where}must have one of {', '.join(_KEYS)}{instead}")
             return None
+
+
+def _question(table: Table, where: str, checking: Checking) -> Question | None:
+    values = checking.sound(Ask, table, where)
+    if values is None:
+        return None
+    within = values.get("within", Ask().within)
+    if "refuse" not in values:
+        return Question(within=within, otherwise=Allow())
+    refusal = _refusal(values["refuse"], f"{where}refuse: ", checking)
+    return None if refusal is None else Question(within=within, otherwise=refusal)
 
 
 def _refusal(table: Table, where: str, checking: Checking) -> Refuse | None:

@@ -15,16 +15,16 @@ from bridge.contract import (
 )
 from bridge.loading import BadSettings
 from tests.commands import BRIDGE, ran
-from tests.policies import commands, policy_of, problems, written
+from tests.policies import commands, decide, policy_of, problems, written
 
 
 def test_without_a_file_everything_is_allowed() -> None:
-    decided = policy.read("").decide(BeforeAddFriend, {})
+    decided = decide(policy.read(""), BeforeAddFriend, {})
     assert (decided.decision.reply, decided.decision.source) == (Allow(), "default")
 
 
 def test_an_empty_file_allows_everything(tmp_path: Path) -> None:
-    decided = policy_of(tmp_path, "").decide(BeforeAddFriend, {})
+    decided = decide(policy_of(tmp_path, ""), BeforeAddFriend, {})
     assert (decided.decision.reply, decided.decision.source) == (Allow(), "default")
 
 
@@ -39,7 +39,7 @@ def test_each_callback_is_answered_as_the_file_says(tmp_path: Path) -> None:
     """
     read = policy_of(tmp_path, text)
     kinds = (BeforeAddFriend, BeforeSetGroupInfoEx, BeforeMsgModify)
-    assert [read.decide(kind, {}).decision.reply for kind in kinds] == [
+    assert [decide(read, kind, {}).decision.reply for kind in kinds] == [
         Refuse(20007, "Friends are closed", "moving"),
         ChangeSetGroupInfoEx(need_verification=2, group_name="Hikers"),
         Allow(),
@@ -90,7 +90,7 @@ CODES = "a whole number at least 20,001 and at most 29,999"
         ("BeforeAddFriend", "", "must have one of allow, refuse, change"),
         (
             *("BeforeAddFriend", 'allow = true\nrefuse = {code = 20001, message = "no"}'),
-            "must have one of allow, refuse, change, not allow and refuse",
+            "must have one of allow, refuse, change, ask, not allow and refuse",
         ),
         (
             *("BeforeAddFriend", 'refuse = {code = 42, message = "no"}'),

@@ -21,7 +21,7 @@ from bridge.contract import (
 from bridge.policy import Policy
 from bridge.policy.tables import MOST_ENTRIES
 from tests.contract.recorded import sample
-from tests.policies import policy_of, problems, rules
+from tests.policies import decide, policy_of, problems, rules
 
 SINGLE, GROUP = "BeforeSendSingleMsg", "BeforeSendGroupMsg"
 NO = {"code": 20001, "message": "no"}
@@ -48,7 +48,7 @@ def origin(
 ) -> str:
     """Say what decides about a recorded callback with some fields replaced."""
     body = fields_of(sample(event.command)) | fields
-    return policy.decide(event, body).decision.origin
+    return decide(policy, event, body).decision.origin
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,10 @@ def test_a_rule_may_change(tmp_path: Path) -> None:
     large = [{"field": "initMemberList.userID", "op": "more", "value": 2}]
     change = {"needVerification": 1}
     text = rules(rule(commands=["BeforeCreateGroup"], where=large, change=change, refuse=None))
-    decided = policy_of(tmp_path, text).decide(
-        BeforeCreateGroup, fields_of(sample(BeforeCreateGroup.command))
+    decided = decide(
+        policy_of(tmp_path, text),
+        BeforeCreateGroup,
+        fields_of(sample(BeforeCreateGroup.command)),
     )
     assert decided.decision.reply == ChangeCreateGroup(need_verification=1)
     assert orjson.loads(decided.body)["needVerification"] == 1
@@ -136,7 +138,7 @@ def test_a_field_may_come_under_another_spelling(tmp_path: Path) -> None:
     accepts = [{"field": "blackUserID", "op": "is", "value": "user_x"}]
     text = rules(rule(commands=["BeforeAddFriendAgree"], where=accepts))
     policy = policy_of(tmp_path, text)
-    decided = policy.decide(BeforeAddFriendAgree, {"fromUserID": "a", "toUserID": "user_x"})
+    decided = decide(policy, BeforeAddFriendAgree, {"fromUserID": "a", "toUserID": "user_x"})
     assert decided.decision.reply == Refuse(20001, "no")
 
 
@@ -330,4 +332,4 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
 def test_an_empty_list_matches_nothing(tmp_path: Path) -> None:
     text = "[lists.none]\nentries = []\n"
     text += rules(rule(where=[{"field": "sendID", "op": "is", "list": "none"}]))
-    assert policy_of(tmp_path, text).decide(BeforeSendSingleMsg, {}).decision.reply == Allow()
+    assert decide(policy_of(tmp_path, text), BeforeSendSingleMsg, {}).decision.reply == Allow()

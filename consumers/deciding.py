@@ -1,0 +1,147 @@
+"""Answers the questions of receivers, for as long as somebody waits for the answer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from bridge import questions
+from bridge.broker import Broker, Consumer, Delivery
+from bridge.contract import (
+    Allow,
+    Change,
+    Event,
+    MalformedCallback,
+    Refuse,
+    UnknownCommand,
+    decode,
+)
+from bridge.direct_reply import Answers
+from bridge.logs import Sampled
+from bridge.questions import DEADLINE, HANDLER, OPERATION, encoded, failure
+from consumers.context import EventLog
+from consumers.decisions import Decider, Decisions, Question
+from consumers.settings import Worker as Settings
+
+log = logging.getLogger(__name__)
+
+LONGEST_REASON = 500
+
+
+class Deciding:
+    """Has the functions of a worker answer.
+
+    Args:
+        decisions: Those that decide.
+        consuming: The connection that questions come from.
+        answering: The one that answers leave by.
+        settings: The worker's.
+
+    """
+
+    def __init__(
+        self,
+        decisions: Sequence[Decisions],
+        consuming: Broker,
+        answering: Broker,
+        settings: Settings,
+    ) -> None:
+        self._deciders = {
+            event: decider
+            for each in decisions
+            for event in each.events
+            if (decider := each.of(event))
+        }
+        self._consuming = consuming
+        self._settings = settings
+        self._answers = Answers(answering)
+        self._consumers: list[Consumer] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._lines = Sampled()
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin to answer, in `tasks`."""
+        if not self._deciders:
+            return
+        await self._answers.open()
+        await self._consuming.declare(questions.topology(self._deciders))
+
+        def take(delivery: Delivery) -> None:
+            task = tasks.create_task(self._settle(delivery))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+        self._consumers = [
+            await self._consuming.consume(
+                questions.queue_name(event), take, prefetch=self._settings.prefetch
+            )
+            for event in self._deciders
+        ]
+
+    async def finish(self) -> None:
+        """Take no more questions, and answer those that were taken, for a while."""
+        for consumer in self._consumers:
+            await consumer.stop()
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.grace_period)
+
+    def cancel(self) -> None:
+        """End what still runs; the receivers give their fallbacks."""
+        for task in self._running:
+            task.cancel()
+
+    async def _settle(self, delivery: Delivery) -> None:
+        by, body = await self._answer(delivery)
+        if body is not None:
+            await self._answers.answer(delivery, body, {HANDLER: by} if by else {})
+        delivery.ack()
+
+    async def _answer(self, delivery: Delivery) -> tuple[str, bytes | None]:
+        """Give who answers what; nothing if nobody waits any more."""
+        deadline = time.monotonic() + _seconds_left(delivery)
+        try:
+            event = decode(delivery.command, delivery.body)
+        except (MalformedCallback, UnknownCommand) as error:
+            return "", failure(str(error)[:LONGEST_REASON])
+        decider = self._deciders.get(type(event))
+        if decider is None:
+            return "", failure(f"no function decides about {type(event).__name__}")
+        ids = {"message_id": delivery.message_id, "command": delivery.command}
+        question = Question(
+            message_id=delivery.message_id,
+            operation_id=str(delivery.headers.get(OPERATION, "")),
+            deadline=deadline,
+            log=EventLog(log, ids),
+        )
+        return decider.name, await self._decide(decider, event, question)
+
+    async def _decide(self, decider: Decider, event: Event, question: Question) -> bytes | None:
+        limit = asyncio.timeout(question.seconds_left)
+        try:
+            async with limit:
+                # What has no time left ends here, however little it had to do.
+                await asyncio.sleep(0)
+                arguments = (event, question) if decider.wants_question else (event,)
+                reply: object = await decider.call(*arguments)
+                if not isinstance(reply, Allow | Refuse | Change):
+                    given = type(reply).__name__
+                    raise TypeError(f"it gave {given}, not Allow, Refuse or a change")  # noqa: TRY301
+                return encoded(reply)
+        except Exception as error:  # noqa: BLE001  # whatever a function raises
+            if limit.expired():
+                self._report(decider, question, "no decision in time; are the clocks right?")
+                return None
+            reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+            self._report(decider, question, reason)
+            return failure(reason)
+
+    def _report(self, decider: Decider, question: Question, reason: str) -> None:
+        more = self._lines.admit(decider.name)
+        if more is not None:
+            facts = {"handler": decider.name, "reason": reason, "more": more}
+            question.log.warning("not decided", extra=facts)
+
+
+def _seconds_left(delivery: Delivery) -> float:
+    deadline = delivery.headers.get(DEADLINE)
+    return deadline / 1000 - time.time() if isinstance(deadline, int) else 0.0
