@@ -5,6 +5,7 @@ import sys
 import click
 
 from bridge import (
+    decide_cli,
     logs,
     openim,
     policy,
@@ -156,5 +157,6 @@ for command in (
     *subscriptions_cli.COMMANDS,
     *replay_cli.COMMANDS,
     *webhooks_yml_cli.COMMANDS,
+    *decide_cli.COMMANDS,
 ):
     main.add_command(command)

@@ -96,6 +96,8 @@ class Question:
     """Seconds until OpenIM is answered in any case."""
     otherwise: Allow | Refuse
     """What it is answered if nobody has decided by then."""
+    origin: str = ""
+    """Who asks: source and name, as of a decision."""
 
 
 ALLOWED = Decision(reply=Allow(), source=DEFAULT)

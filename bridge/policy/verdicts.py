@@ -1,5 +1,6 @@
 """Reads from a table what a callback is answered."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -50,7 +51,9 @@ def verdict(  # noqa: PLR0913  # a table, its place and its name
 
     """
     if [key for key in _KEYS if key in values] == ["ask"]:
-        return _question(values["ask"], f"{where}ask: ", checking)
+        question = _question(values["ask"], f"{where}ask: ", checking)
+        origin = Decision(reply=Allow(), source=source, name=name).origin
+        return question and replace(question, origin=origin)
     answer = _reply(values, event, where, checking)
     return None if answer is None else Decision(reply=answer, source=source, name=name)
 
