@@ -1,5 +1,6 @@
 # make        set up .venv, with the commands openim-bridge and openim-consumers
 # make run    run everything: with Docker Compose where it answers, else on this machine
+#             EXAMPLE=moderation: with a policy and a handler that decide about messages
 # make test   run the tests; ARGS="-k friend -x" goes to pytest
 # make check  lint and types
 # make bench  measure receiver and workers beside others; takes some minutes; ARGS=consumers
@@ -17,6 +18,13 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --upgrade 
 BUILD_REQUIRES = import tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*project["build-system"]["requires"], "editables", sep="\n")
+
+ifeq ($(EXAMPLE),moderation)
+export COMPOSE_FILE := docker-compose.yml:deploy/moderation/compose.yml
+export BRIDGE_POLICY := deploy/moderation/policy.toml
+export CONSUMERS_HANDLERS := \
+	consumers.handlers.friend_verification,consumers.handlers.moderation
+endif
 
 .PHONY: setup run test check bench torture lock clean
 .DELETE_ON_ERROR:

@@ -177,7 +177,7 @@ def test_only_the_broker_knows_the_client_library(library: str) -> None:
 
 def test_handlers_see_events_and_sql_and_no_broker() -> None:
     allowed = (
-        *("bridge.contract", "consumers.registry"),
+        *("bridge.contract", "consumers.decisions", "consumers.registry"),
         *("consumers.friends.verifications", "consumers.friends.relations"),
     )
     imported = {name for module in under("consumers.handlers") for name in ours(module)}

@@ -1,6 +1,7 @@
 """Callbacks that handlers are asked about: OpenIM is answered in time, whatever happens."""
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,14 +21,15 @@ from bridge.contract import (
     Allowed,
     Before,
     BeforeAddFriend,
+    BeforeSendMsg,
     BeforeSendSingleMsg,
     Refuse,
     Reply,
 )
 from bridge.contract import Refused as Verdict
 from consumers import database
-from consumers.database import Database
 from consumers.decisions import Decisions, Question
+from consumers.handlers import moderation
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
 from tests.brokers import OwnBroker
@@ -41,6 +43,7 @@ from tests.running import NOWHERE, Bridge, bridge, eventually, everything, until
 
 ASKS = [event for event in EVENTS if issubclass(event, Before)]
 ADD = BeforeAddFriend.command
+EXAMPLE = Path(__file__).parents[1] / "deploy" / "moderation"
 NO = Refuse(20001, "not today", "says the handler")
 FALLBACK = {"code": 20009, "message": "nobody has decided"}
 ASK = {"within": 0.5, "refuse": FALLBACK}
@@ -62,26 +65,26 @@ async def deciding(
     """Run a worker whose decision handler this is."""
     decisions = Decisions("tests")
     decisions.on(kind)(decide)
-    with TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/worker.db"
-        settings = Settings(amqp_url=amqp_url, database_url=url, grace_period=1, prefetch=100)
-        async with database.opened(url) as opened, _working(settings, opened, decisions):
-            await consumed(amqp_url, kind)
-            yield
+    async with working(amqp_url, decisions):
+        await consumed(amqp_url, kind)
+        yield
 
 
 @asynccontextmanager
-async def _working(
-    settings: Settings, opened: Database, decisions: Decisions
-) -> AsyncIterator[None]:
-    await opened.create_tables()
-    stop = asyncio.Event()
-    task = asyncio.create_task(Worker(settings, [], opened, [decisions]).run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 20)
+async def working(amqp_url: str, decisions: Decisions) -> AsyncIterator[None]:
+    """Run a worker that decides."""
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/worker.db"
+        settings = Settings(amqp_url=amqp_url, database_url=url, grace_period=1, prefetch=100)
+        async with database.opened(url) as opened:
+            await opened.create_tables()
+            stop = asyncio.Event()
+            task = asyncio.create_task(Worker(settings, [], opened, [decisions]).run(stop))
+            try:
+                yield
+            finally:
+                stop.set()
+                await asyncio.wait_for(task, 20)
 
 
 async def consumed(amqp_url: str, kind: type[Before]) -> None:
@@ -475,3 +478,28 @@ async def test_a_rule_may_have_only_some_callbacks_asked_about(
         assert (await running.openim.post(command, body)).verdict == Allowed()
         assert refused(20001)((await running.openim.post(command, picture)).verdict)
     assert [event.content_type for event in asked] == [102]
+
+
+def written_by(user: str, text: str) -> tuple[str, bytes]:
+    """Give a callback about a message."""
+    command, body = openim.sample("BeforeSendSingleMsg")
+    changed = {"sendID": user, "content": json.dumps({"content": text})}
+    return command, json.dumps(json.loads(body) | changed).encode()
+
+
+async def test_the_example_filters_limits_and_asks(amqp_url: str, tmp_path: Path) -> None:
+    path = str(EXAMPLE / "policy.toml")
+    async with asking(tmp_path, amqp_url, path) as running:
+
+        async def send(user: str, text: str) -> object:
+            verdict = (await running.openim.post(*written_by(user, text))).verdict
+            return verdict.code if isinstance(verdict, Verdict) else verdict
+
+        assert await send("ann", "Try our CASINO") == 20001
+        assert [await send("bob", "hello") for _ in range(21)] == [Allowed()] * 20 + [20002]
+        link = "see https://nowhere.test/x"
+        assert await send("eve", link) == 20003
+        async with working(amqp_url, moderation.decisions):
+            await consumed(amqp_url, BeforeSendMsg)
+            assert await send("eve", link) == 20004
+            assert await send("eve", "see https://docs.openim.io/") == Allowed()
