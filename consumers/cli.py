@@ -6,7 +6,7 @@ import sys
 import click
 
 from bridge import logs
-from bridge.cli import BAD_SETTINGS, fail, run, settings_or_exit
+from bridge.cli import BAD_SETTINGS, FAILED, fail, run, settings_or_exit
 from bridge.waiting import stop_signal
 from consumers import database, modules
 from consumers.dead_letters_cli import dead_letters
@@ -46,7 +46,13 @@ async def _work(settings: Settings, loaded: modules.Loaded) -> None:
     stop = stop_signal()
     async with database.opened(settings.database_url, settings.database_connections) as opened:
         await opened.wait_until_ready(stop)
-        await Worker(settings, loaded.handlers, opened, loaded.decisions).run(stop)
+        worker = Worker(settings, loaded.handlers, opened, loaded.decisions, _give_up)
+        await worker.run(stop)
+
+
+def _give_up() -> None:
+    """End at once: what has not ended by itself has no place among what is tidied up."""
+    os._exit(FAILED)
 
 
 for command in (friends, api, dead_letters):

@@ -97,7 +97,7 @@ class Work:
             await source.consumer.close()
 
     async def _run(self) -> None:
-        while True:
+        while not _cancelled():
             job = await self._lanes.next()
             found = await self._settling.read(job)
             if found is None:
@@ -110,7 +110,7 @@ class Work:
                 batch.add(Task(job, event))
 
     async def _run_batches(self, batch: "_Batch") -> None:
-        while True:
+        while not _cancelled():
             await self._settling.handle(batch.handler, await batch.next())
 
     async def finish(self) -> None:
@@ -130,6 +130,12 @@ class Work:
         """End what still runs; its transactions are rolled back."""
         for task in self._tasks:
             task.cancel()
+
+
+def _cancelled() -> bool:
+    """Say whether this task was cancelled, even if a handler has swallowed that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _ordering_key(delivery: Delivery) -> str:

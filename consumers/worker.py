@@ -8,8 +8,8 @@ Deciding  what it answers receivers who ask
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -33,8 +33,28 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 15.0
 """Seconds between attempts to connect, as in the forwarder."""
 
+ENDING = 10.0
+"""Seconds in which handlers end that were cancelled, before the process is given up."""
+
 TIDYING = 60.0
 """Seconds between two looks at what the inbox may forget."""
+
+
+@asynccontextmanager
+async def _grouped(endless: Callable[[], None]) -> AsyncIterator[asyncio.TaskGroup]:
+    """Give a group for the tasks of handlers; call `endless` if they outlive it for long."""
+    loop, timer = asyncio.get_running_loop(), None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                yield tasks
+            finally:
+                timer = loop.call_later(ENDING, endless)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 @dataclass
@@ -45,6 +65,8 @@ class Worker:
     subscriptions: Sequence[Handlers]
     database: Database
     decisions: Sequence[Decisions] = ()
+    give_up: Callable[[], object] = lambda: None
+    """Ends the process, as a handler does not end by itself."""
     name: str = field(default_factory=lambda: Ids().mint())
     _bound: float = FIRST_PAUSE
     _trouble: str = ""
@@ -91,22 +113,23 @@ class Worker:
             works = await self._declared(consuming, copying)
             deciding = Deciding(self.decisions, consuming, copying, self.settings)
             everything: list[Work | Deciding] = [*works, deciding]
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    for each in everything:
-                        await each.start(tasks)
-                    self._note_here()
-                    await first_of(
-                        stop.wait(),
-                        consuming.until_lost(),
-                        copying.until_lost(),
-                        self._share(consuming, copying, works),
-                    )
-                    await asyncio.gather(*(each.finish() for each in everything))
-                    for each in everything:
-                        each.cancel()
-            except ExceptionGroup as group:
-                raise group.exceptions[0] from group
+            async with _grouped(self._note_endless) as tasks:
+                for each in everything:
+                    await each.start(tasks)
+                self._note_here()
+                await first_of(
+                    stop.wait(),
+                    consuming.until_lost(),
+                    copying.until_lost(),
+                    self._share(consuming, copying, works),
+                )
+                await asyncio.gather(*(each.finish() for each in everything))
+                for each in everything:
+                    each.cancel()
+
+    def _note_endless(self) -> None:
+        log.error("a handler does not end, though it was cancelled: the process is given up")
+        self.give_up()
 
     async def _declared(self, consuming: Broker, copying: Broker) -> list[Work]:
         await consuming.declare(BRIDGE)

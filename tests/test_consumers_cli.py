@@ -172,3 +172,40 @@ async def test_friends_says_that_a_server_has_no_such_database(
     assert (command.process.returncode, command.out) == (4, "")
     assert 'database "nosuch" does not exist' in command.err
     assert "Traceback" not in command.err
+
+
+ENDLESS = """
+import asyncio
+from bridge.contract import AfterUserOnline
+from consumers.registry import Handlers
+
+handlers = Handlers("endless")
+
+@handlers.on(AfterUserOnline, sql=False)
+async def never_ends(event):
+    print("begun", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+async def test_a_worker_ends_whatever_its_handlers_do(amqp_url: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(ENDLESS)
+    async with (
+        bridge(tmp_path, amqp_url) as running,
+        started(
+            *(CONSUMERS, "work", "--handlers", "app"),
+            folder=tmp_path,
+            CONSUMERS_AMQP_URL=amqp_url,
+            CONSUMERS_GRACE_PERIOD="0.1",
+        ) as worker,
+    ):
+        await worker.says("working")
+        await running.openim.post(*openim.sample("AfterUserOnline"))
+        await worker.says("begun")
+        worker.process.terminate()
+        assert await worker.ended() == 1
+    assert "a handler does not end" in worker.err

@@ -317,6 +317,26 @@ async def test_a_stop_gives_back_what_does_not_finish(amqp_url: str, tmp_path: P
     assert await count(amqp_url, "openim.dead-letters.stuck") == 0
 
 
+async def test_a_handler_that_swallows_its_cancellation_does_not_hold_up_a_stop(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    begun = asyncio.Event()
+    handlers = Handlers("greedy")
+
+    @handlers.on(AfterAddFriend)
+    async def swallow(_event: AfterAddFriend) -> None:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async with working(amqp_url, _sqlite(tmp_path), handlers, grace_period=0.1) as worker:
+        await declared(amqp_url, "greedy")
+        await publish(amqp_url, APPLY, b'{"fromUserID":"a","toUserID":"b"}')
+        await asyncio.wait_for(begun.wait(), 20)
+        worker.stop.set()
+        await asyncio.wait_for(asyncio.shield(worker.task), 10)
+
+
 async def test_deliveries_are_shared_by_workers(amqp_url: str, tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
 
