@@ -29,6 +29,7 @@ from bridge.deliveries import (
 from bridge.intake import Delivery, Intake, Take
 from bridge.topology import Topology
 from bridge.transport import Transport
+from bridge.waiting import heed_cancellation
 from bridge.wire import Channel, Frames, Line, Publisher, Settled
 
 __all__ = [
@@ -80,6 +81,7 @@ class Broker:
             ConnectionLost: always; connect again.
 
         """
+        heed_cancellation()
         raise ConnectionLost(await asyncio.shield(self._line.lost))
 
     def abandon(self, reason: str) -> None:
@@ -231,12 +233,8 @@ async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Bro
         await _open(connection, timeout)
         with _translated(line):
             yield Broker(connection, line)
-    except BrokerError as error:
-        # Python 3.11's wait_for, by which aiormq connects, drops a cancellation that comes
-        # together with an error.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError from error
+    except BrokerError:
+        heed_cancellation()
         raise
     finally:
         await _close(connection, line)

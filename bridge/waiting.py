@@ -42,6 +42,17 @@ def hang_up_signal() -> asyncio.Event:
     return hung_up
 
 
+def heed_cancellation() -> None:
+    """End this task if it was cancelled, even if something has swallowed that.
+
+    Python 3.11's `wait_for`, on which aiormq is built, drops a cancellation that comes together
+    with its result. Whoever waits for long asks here first, or a stop would wait with it.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
     """Run `waits` until the first ends, cancel the others, and raise what it raised.
 
@@ -50,6 +61,7 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
     """
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
+        heed_cancellation()
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()

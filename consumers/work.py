@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bridge.broker import Broker, Copier, Delivery
 from bridge.topology import work_queue
+from bridge.waiting import heed_cancellation
 from consumers.database import Database
 from consumers.lanes import Job, Lanes, Source
 from consumers.partitions import Members, share
@@ -97,7 +98,8 @@ class Work:
             await source.consumer.close()
 
     async def _run(self) -> None:
-        while not _cancelled():
+        while True:
+            heed_cancellation()
             job = await self._lanes.next()
             found = await self._settling.read(job)
             if found is None:
@@ -110,7 +112,8 @@ class Work:
                 batch.add(Task(job, event))
 
     async def _run_batches(self, batch: "_Batch") -> None:
-        while not _cancelled():
+        while True:
+            heed_cancellation()
             await self._settling.handle(batch.handler, await batch.next())
 
     async def finish(self) -> None:
@@ -130,12 +133,6 @@ class Work:
         """End what still runs; its transactions are rolled back."""
         for task in self._tasks:
             task.cancel()
-
-
-def _cancelled() -> bool:
-    """Say whether this task was cancelled, even if a handler has swallowed that."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _ordering_key(delivery: Delivery) -> str:
