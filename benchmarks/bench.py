@@ -1,7 +1,7 @@
 """Measures receiver and workers against others, in one run, as a table.
 
     make bench                     everything, medians of five interleaved rounds
-    make bench ARGS=consumers      the workers only; `receiver` for the other half
+    make bench ARGS=consumers      the workers only; or `receiver`, or `decisions`
     make bench ARGS="--rounds 3 --plot times.svg"
 
 Every figure stands beside something measured in the same minutes on the same machine, for
@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "deploy"))
 
 import consumer_rows  # noqa: E402
+import decision_rows  # noqa: E402
 from private_services import PrivatePostgres, PrivateRabbitMQ, free_port  # noqa: E402
 from table import Figures, Row, both, least, most  # noqa: E402
 
@@ -106,6 +107,10 @@ class Bench(Figures):
         finally:
             server.stop()
 
+    def load(self, server: Server, **options: float | str) -> dict[str, float]:
+        """Put load on a server, from another process."""
+        return load(server, **options)
+
     def _command(self, name: str, port: int) -> list[str]:
         if name == "bridge":
             return [sys.executable, "-m", "bridge", "receive"]
@@ -135,7 +140,7 @@ def _wait_for(port: int) -> None:
     raise TimeoutError(f"nothing answers on port {port}")
 
 
-def load(server: Server, **options: float) -> dict[str, float]:
+def load(server: Server, **options: float | str) -> dict[str, float]:
     """Put load on a server, from another process."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
     printed = subprocess.run(
@@ -398,6 +403,7 @@ def storage(bench: Bench) -> Iterator[Row]:
 
 PARTS: dict[str, Part] = {
     "receiver": (MEASUREMENTS, (replies, rates, storage)),
+    "decisions": (decision_rows.MEASUREMENTS, (decision_rows.deciding,)),
     "consumers": (consumer_rows.MEASUREMENTS, (consumer_rows.consuming, consumer_rows.writing)),
 }
 

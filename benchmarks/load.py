@@ -15,8 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import cast
 
-SAMPLE = "callbackAfterSendSingleMsgCommand"
-BODY = (Path(__file__).parent.parent / "tests" / "samples" / f"{SAMPLE}.json").read_bytes()
+SAMPLES = Path(__file__).parent.parent / "tests" / "samples"
 
 
 class Connection(asyncio.Protocol):
@@ -61,14 +60,15 @@ class Connection(asyncio.Protocol):
 class Load:
     """A run: so many connections, and a way to choose when each posts."""
 
-    def __init__(self, host: str, port: int, path: str) -> None:
+    def __init__(self, host: str, port: int, path: str, sample: str) -> None:
         self.address = host, port
+        body = (SAMPLES / f"{sample}.json").read_bytes()
         self.request = (
-            f"POST {path}/{SAMPLE} HTTP/1.1\r\nHost: {host}:{port}\r\n"
-            f"User-Agent: Go-http-client/1.1\r\nContent-Length: {len(BODY)}\r\n"
+            f"POST {path}/{sample} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            f"User-Agent: Go-http-client/1.1\r\nContent-Length: {len(body)}\r\n"
             "Content-Type: application/json; charset=utf-8\r\nOperationid: bench-1\r\n"
             "Accept-Encoding: gzip\r\n\r\n"
-        ).encode() + BODY
+        ).encode() + body
         self.latencies: list[float] = []
         self.errors = 0
         self._due: deque[float] = deque()
@@ -138,7 +138,7 @@ class Load:
 
 async def run(arguments: argparse.Namespace) -> dict[str, float]:
     """Run a load and sum it up."""
-    load = Load(arguments.host, arguments.port, arguments.path)
+    load = Load(arguments.host, arguments.port, arguments.path, arguments.sample)
     load.expected = arguments.count
     await load.connect(arguments.connections)
     if arguments.rate:
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", default="/callbackExample")
+    parser.add_argument("--sample", default="callbackAfterSendSingleMsgCommand")
     parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=0)

@@ -46,7 +46,7 @@ class Accepted(NamedTuple):
     """What is done with a callback."""
 
     message: bytes
-    """To store."""
+    """To store, if the answer waits for that."""
     reply: bytes
     """To answer."""
     waits: bool
@@ -172,14 +172,19 @@ class Receiver:
     def _decided(
         self, callback: Callback, case: Case, decided: Decided, message_id: str = ""
     ) -> Accepted:
-        """Note a decision, and keep it as news, for which nobody waits."""
+        """Note a decision, and keep it as news once the reply has left."""
         self._note_decided(case.event.command, decided)
-        message = self._encoder.message(
-            callback, case.event, case.fields, decided.headers, message_id
+        asyncio.get_running_loop().call_soon(
+            self._keep_news, callback, case, decided, message_id
         )
-        # The reply leaves before anything is stored.
-        asyncio.get_running_loop().call_soon(self.keep, message, self.note_lost)
-        return Accepted(message, decided.body, waits=False)
+        return Accepted(b"", decided.body, waits=False)
+
+    def _keep_news(
+        self, callback: Callback, case: Case, decided: Decided, message_id: str
+    ) -> None:
+        headers = decided.headers
+        message = self._encoder.message(callback, case.event, case.fields, headers, message_id)
+        self.keep(message, self.note_lost)
 
     def _note_decided(self, command: str, decided: Decided) -> None:
         self.metrics.decided(command, decided)
@@ -259,7 +264,8 @@ class Receiver:
 
     async def _ready(self, query: str) -> web.Response:
         """Say whether callbacks are taken; a broker that is away is no reason not to."""
-        ready = not self.draining
+        ready, link = not self.draining, self.forwarder.link
+        broker = {"connected": link.connected, "blocked": link.blocked, "reason": link.reason}
         checks = {
             "journal": {
                 "depth": self.journal.depth,
@@ -267,11 +273,7 @@ class Receiver:
                 "quota": self.settings.journal_quota,
                 "full": self.journal.full,
             },
-            "broker": {
-                "connected": self.forwarder.link.connected,
-                "blocked": self.forwarder.link.blocked,
-                "reason": self.forwarder.link.reason,
-            },
+            "broker": broker,
             "draining": self.draining,
         }
         answer = {"ready": ready} | (checks if "verbose" in query else {})
