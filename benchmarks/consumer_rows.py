@@ -20,6 +20,7 @@ FASTSTREAM = "faststream[rabbit]==0.7.8"
 PREFETCH = 16
 """Of all that do nothing with a message: a worker's default."""
 
+OTHERS = "aio-pika", "faststream"
 COUNTS = {
     "noop": 20_000,
     "ordered": 20_000,
@@ -29,6 +30,8 @@ COUNTS = {
     "inbox": 4_000,
     "no-inbox": 4_000,
     "batch": 20_000,
+    "archive": 20_000,
+    "copy": 20_000,
 }
 
 
@@ -62,13 +65,14 @@ def _work(bench: Bench, kind: str, count: int) -> list[str | Path]:
 
 def ours(bench: Bench) -> None:
     """Measure workers, with and without SQL."""
-    for kind in ("noop", "ordered", "one-by-one", "inbox", "no-inbox", "batch"):
+    for kind in [kind for kind in COUNTS if kind not in OTHERS]:
         _note(bench, kind, _work(bench, kind, COUNTS[kind]))
 
 
 def others(bench: Bench) -> None:
     """Measure the consumers of other libraries."""
-    for name, python in (("aio-pika", sys.executable), ("faststream", _with_faststream())):
+    pythons: tuple[str | Path, ...] = sys.executable, _with_faststream()
+    for name, python in zip(OTHERS, pythons, strict=True):
         count = str(COUNTS[name])
         subprocess.run(_work(bench, "fill", COUNTS[name]), check=True, env=ENVIRONMENT)
         program = python, HERE / "other_consumers.py", name, count
@@ -91,7 +95,7 @@ MEASUREMENTS = (ours, others)
 
 def _cell(bench: Bench, name: str) -> str:
     rate, cpu = (bench.median(f"{name} {figure}") for figure in ("rate", "cpu"))
-    return f"{rate:,.0f}/s, {cpu:.0f} µs of CPU"
+    return f"{rate:,.0f}/s, {cpu:.1f} µs of CPU"
 
 
 def consuming(bench: Bench) -> Iterator[Row]:
@@ -136,4 +140,11 @@ def writing(bench: Bench) -> Iterator[Row]:
         _cell(bench, "batch"),
         f"{ratio:.1f} × 64 at once",
         least(10, ratio),
+    )
+    ratio = m("archive rate") / m("copy rate")
+    yield Row("rows of messages by COPY, 500 at a time", _cell(bench, "copy"))
+    yield Row(
+        "message archive, batches of 500, with inbox",
+        _cell(bench, "archive"),
+        f"{ratio:.2f} × COPY",
     )

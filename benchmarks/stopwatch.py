@@ -20,7 +20,7 @@ class Stopwatch:
 
     def tick(self, handled: int = 1) -> None:
         """Note that messages were handled."""
-        if self._left == self._count:
+        if not self._clock:
             self._clock, self._cpu = time.perf_counter(), time.process_time()
         self._left -= handled
         if not self._left:

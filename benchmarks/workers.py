@@ -1,29 +1,34 @@
 """Our workers under load: fills a subscription's queue, and has it handled.
 
 Run it with KIND COUNT AMQP_URL DATABASE_URL; KIND `fill`
-only fills the queue of `noop`.
+only fills the queue of `noop`, and `copy` needs no queue: it writes what `archive` does.
 """
 
 import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from sqlalchemy import Column, Integer, Table, Text
+import asyncpg  # type: ignore[import-untyped]  # it has no types
+import msgspec
+from sqlalchemy import Column, Integer, Table, Text, delete
 from sqlalchemy.ext.asyncio import AsyncConnection
 from stopwatch import Stopwatch
 
 from bridge.broker import Broker, connect
 from bridge.commands import run
 from bridge.contract import AfterSendGroupMsg, partition
-from bridge.message import Ids, Message
+from bridge.message import Ids, Message, decode
 from bridge.topology import BRIDGE, CALLBACKS, partition_name, subscription
 from bridge.wire import Numbered, Outcome
 from consumers import database
 from consumers.database import METADATA, Database, insert_into
+from consumers.messages import archive
+from consumers.messages.archive import MESSAGES
 from consumers.registry import BatchContext, Context, Handlers
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
@@ -109,6 +114,22 @@ def batch(watch: Stopwatch, _database: Database) -> Handlers:
     return handlers
 
 
+def archived(watch: Stopwatch, _database: Database) -> Handlers:
+    """Archive messages, 500 at a time."""
+    handlers = Handlers("bench")
+
+    @handlers.on_batch(AfterSendGroupMsg, most=500)
+    async def handle(events: Sequence[AfterSendGroupMsg], context: BatchContext) -> None:
+        messages = [
+            archive.kept(event, receipt.message_id, receipt.received)
+            for event, receipt in zip(events, context.receipts, strict=True)
+        ]
+        await archive.add(context.transaction, messages)
+        watch.tick(len(events))
+
+    return handlers
+
+
 Build: TypeAlias = Callable[[Stopwatch, Database], Handlers]
 
 KINDS: dict[str, tuple[Build, int]] = {
@@ -118,6 +139,7 @@ KINDS: dict[str, tuple[Build, int]] = {
     "inbox": (inbox, 64),
     "no-inbox": (no_inbox, 64),
     "batch": (batch, PREFETCH),
+    "archive": (archived, PREFETCH),
 }
 """Handlers, and the deliveries handled at a time."""
 
@@ -167,6 +189,30 @@ async def fill(broker: Broker, count: int) -> None:
         await changed.wait()
 
 
+async def copy(count: int, database_url: str) -> None:
+    """Copy the rows of as many messages into PostgreSQL, with nothing else, and print."""
+    watch = Stopwatch(count)
+    columns = [column.name for column in MESSAGES.columns]
+    rows = []
+    for number, message in messages(count):
+        event = msgspec.json.decode(decode(message).body, type=AfterSendGroupMsg)
+        row = msgspec.structs.asdict(archive.kept(event, str(number), datetime.now(UTC)))
+        rows.append(tuple(row[name] for name in columns))
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(f"TRUNCATE {MESSAGES.name}")
+        watch.tick(0)
+        for at in range(0, count, 500):
+            await connection.copy_records_to_table(
+                MESSAGES.name, records=rows[at : at + 500], columns=columns
+            )
+        watch.tick(count)
+        await connection.execute(f"TRUNCATE {MESSAGES.name}")
+    finally:
+        await connection.close()
+    print(watch)
+
+
 async def work(kind: str, count: int, amqp_url: str, database_url: str) -> None:
     """Have messages handled, and print what it took."""
     watch = Stopwatch(count)
@@ -184,6 +230,8 @@ async def work(kind: str, count: int, amqp_url: str, database_url: str) -> None:
         if kind == "fill":
             return
         await opened.create_tables()
+        async with opened.transaction() as transaction:
+            await transaction.execute(delete(MESSAGES))
         settings = Settings(amqp_url=amqp_url, prefetch=prefetch)
         await Worker(settings, [handlers], opened).run(watch.done)
         async with broker.channel() as channel:
@@ -192,5 +240,7 @@ async def work(kind: str, count: int, amqp_url: str, database_url: str) -> None:
     print(watch)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1] == "copy":
+    run(copy(int(sys.argv[2]), sys.argv[4]))
+elif __name__ == "__main__":
     run(work(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))

@@ -3,6 +3,8 @@
 import asyncio
 import importlib.util
 import os
+import pwd
+import socket
 import sys
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
@@ -84,3 +86,12 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run(work)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def who() -> str:
+    """Name the user whom the system knows, which no variable can change, and the host."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

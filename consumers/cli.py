@@ -11,6 +11,7 @@ from bridge.waiting import stop_signal
 from consumers import database, modules
 from consumers.dead_letters_cli import dead_letters
 from consumers.friends.cli import api, friends
+from consumers.messages.cli import messages
 from consumers.registry import BadHandlers
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
@@ -55,5 +56,5 @@ def _give_up() -> None:
     os._exit(FAILED)
 
 
-for command in (friends, api, dead_letters):
+for command in (friends, api, messages, dead_letters):
     main.add_command(command)

@@ -1,8 +1,6 @@
 """The commands `openim-consumers dead-letters`."""
 
 import os
-import pwd
-import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,6 +20,7 @@ from bridge.commands import (
     problems_explained,
     run,
     settings_or_exit,
+    who,
 )
 from bridge.logs import printable
 from bridge.topology import dead_letter_queue
@@ -141,7 +140,7 @@ def replay(choice: Choice, rate: float | None) -> None:
 
     Example: openim-consumers dead-letters replay shop --error "shop is closed" --rate 50
     """
-    _settle(Act(action=REPLAY, who=_who()), choice, rate)
+    _settle(Act(action=REPLAY, who=who()), choice, rate)
 
 
 @dead_letters.command()
@@ -153,7 +152,7 @@ def discard(choice: Choice, reason: str, *, keep_body: bool) -> None:
 
     Example: openim-consumers dead-letters discard --error Malformed --reason "sent by a test"
     """
-    _settle(Act(action=DISCARD, who=_who(), reason=reason, keep_body=keep_body), choice)
+    _settle(Act(action=DISCARD, who=who(), reason=reason, keep_body=keep_body), choice)
 
 
 @dataclass
@@ -276,12 +275,3 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
             fail(str(error))
         except database.FAILURES as error:
             fail(f"the audit log: {printable(database.reason(error))}", UNREACHABLE)
-
-
-def _who() -> str:
-    """Name the user whom the system knows, which no variable can change, and the host."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"

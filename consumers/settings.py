@@ -74,6 +74,14 @@ class Worker(Connected, frozen=True, kw_only=True):
             " comes again later, such as a replayed one, is handled again.",
         ),
     ] = 30.0
+    messages_days: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=36500,
+            description="Days for which the message archive keeps messages, if there is one.",
+        ),
+    ] = 365.0
     handler_timeout: Annotated[
         Seconds,
         Meta(

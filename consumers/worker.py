@@ -22,6 +22,7 @@ from consumers import inbox
 from consumers.database import FAILURES, Database
 from consumers.deciding import Deciding
 from consumers.decisions import Decisions
+from consumers.messages import archive
 from consumers.partitions import Members
 from consumers.registry import Handlers
 from consumers.settings import Worker as Settings
@@ -37,7 +38,7 @@ ENDING = 10.0
 """Seconds in which handlers end that were cancelled, before the process is given up."""
 
 TIDYING = 60.0
-"""Seconds between two looks at what the inbox may forget."""
+"""Seconds between two looks at what may be forgotten."""
 
 
 @asynccontextmanager
@@ -158,12 +159,14 @@ class Worker:
                 await members.leave(tell)
 
     async def _tidy(self) -> None:
-        """Let the inbox forget what is old."""
+        """Remove what is old from the inbox and from the message archive."""
+        inbox_days = timedelta(days=self.settings.inbox_days)
+        messages_days = timedelta(days=self.settings.messages_days)
         while True:
             try:
                 async with self.database.room, self.database.transaction() as transaction:
-                    days = timedelta(days=self.settings.inbox_days)
-                    forgotten = await inbox.forget(transaction, days)
+                    forgotten = await inbox.forget(transaction, inbox_days)
+                    forgotten += await archive.forget(transaction, messages_days)
             except FAILURES:
                 forgotten = 0  # handlers say that it is away
             if forgotten < inbox.FORGOTTEN_AT_ONCE:

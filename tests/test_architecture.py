@@ -20,7 +20,8 @@ LONGEST_FUNCTION = 50
 COMMANDS = {
     *("bridge.cli", "bridge.commands", "bridge.replay_cli", "bridge.subscriptions_cli"),
     *("consumers.cli", "consumers.dead_letters_cli", "consumers.dead_letters_options"),
-    *("bridge.decide_cli", "bridge.webhooks_yml_cli", "consumers.friends.cli"),
+    *("bridge.decide_cli", "bridge.webhooks_yml_cli"),
+    *("consumers.friends.cli", "consumers.messages.cli"),
 }
 """The modules that read the environment, print and end the process."""
 
@@ -179,6 +180,7 @@ def test_handlers_see_events_and_sql_and_no_broker() -> None:
     allowed = (
         *("bridge.contract", "consumers.decisions", "consumers.registry"),
         *("consumers.friends.verifications", "consumers.friends.relations"),
+        "consumers.messages.archive",
     )
     imported = {name for module in under("consumers.handlers") for name in ours(module)}
     assert [name for name in imported if not name.startswith(allowed)] == []

@@ -1,0 +1,1 @@
+"""The message archive: every message that OpenIM accepted, in SQL."""
