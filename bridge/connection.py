@@ -9,7 +9,7 @@ so does all that follows on its connection: one of the two reads a stream, never
 import asyncio
 import re
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -131,6 +131,8 @@ class Connection(web.RequestHandler):
         self._wanted = 0
         self._timer: asyncio.TimerHandle | None = None
         self._answering = False
+        self._started = 0.0
+        self._reply = b""
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived, or pass it on to aiohttp."""
@@ -166,7 +168,7 @@ class Connection(web.RequestHandler):
     def _take(self, request: Plain) -> bool:
         """Take a callback; False if it has to be told what is wrong with it."""
         receiver = self._receiver
-        started = perf_counter()
+        self._started = perf_counter()
         try:
             callback = Callback(
                 command_in(request.path, receiver.path),
@@ -175,44 +177,42 @@ class Connection(web.RequestHandler):
                 request.operation_id,
                 request.traceparent,
             )
-            accepted = receiver.accept(callback, partial(self._decided, started))
+            accepted = receiver.accept(callback, self._decided)
         except Exception:  # noqa: BLE001  # it happens again there, and is reported there
             return False
         self._arrived = self._arrived[request.end :]
         self._wanted = 0
         if accepted is not None and not accepted.waits:
-            self._answer(b"200 OK", accepted.reply, started)
+            self._answer(b"200 OK", accepted.reply)
             return True
         self._answering = True
-        if accepted is None:
-            return True
-        self._set_timer(receiver.settings.reply_timeout, partial(self._give_up, started))
-        receiver.keep(accepted.message, partial(self._kept, accepted.reply, started))
+        if accepted is not None:
+            self._reply = accepted.reply
+            self._set_timer(receiver.settings.reply_timeout, self._give_up)
+            receiver.keep(accepted.message, self._kept)
         return True
 
-    def _decided(self, started: float, accepted: Accepted) -> None:
-        self._answer(b"200 OK", accepted.reply, started)
+    def _decided(self, accepted: Accepted) -> None:
+        self._answer(b"200 OK", accepted.reply)
 
-    def _kept(self, reply: bytes, started: float, lost: Rejected | None) -> None:
+    def _kept(self, lost: Rejected | None) -> None:
         if not self._answering:
             return
         if lost is None:
-            self._answer(b"200 OK", reply, started)
+            self._answer(b"200 OK", self._reply)
         else:
-            self._refuse(lost, started)
+            self._refuse(lost)
 
-    def _give_up(self, started: float) -> None:
+    def _give_up(self) -> None:
         """Answer without the disk, and hang up: what it says later is about this callback."""
-        self._refuse(too_slow(), started, close=True)
+        self._refuse(too_slow(), close=True)
 
-    def _refuse(self, rejected: Rejected, started: float, *, close: bool = False) -> None:
+    def _refuse(self, rejected: Rejected, *, close: bool = False) -> None:
         self._receiver.report(rejected, self._peer())
         reply = problem(4000 + rejected.status, str(rejected))
-        self._answer(b"503 Service Unavailable", reply, started, close=close)
+        self._answer(b"503 Service Unavailable", reply, close=close)
 
-    def _answer(
-        self, status: bytes, reply: bytes, started: float, *, close: bool = False
-    ) -> None:
+    def _answer(self, status: bytes, reply: bytes, *, close: bool = False) -> None:
         self._answering = False
         self._stop_timer()
         transport = self.transport
@@ -220,7 +220,7 @@ class Connection(web.RequestHandler):
             return
         close = close or self._receiver.draining
         transport.write(_response(status, reply, close=close))
-        self._receiver.metrics.replied(perf_counter() - started)
+        self._receiver.metrics.replied(perf_counter() - self._started)
         if close:
             transport.close()
             return
