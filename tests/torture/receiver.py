@@ -125,11 +125,12 @@ class Receiver:
         """Say how many copies it may have published, by what it has logged.
 
         On a new connection it repeats at most the window, and after a kill what its mark
-        lagged behind, which is less.
+        lagged behind, which is less. What a queue refused is offered to all again.
         """
         lines = [json.loads(line) for line in self._logged() if line.startswith("{")]
         connections = len([line for line in lines if line["message"] == "broker connected"])
-        return max(connections - 1, 0) * 2 * WINDOW
+        refused = sum(line["messages"] for line in lines if line["message"] == "a queue refuses")
+        return max(connections - 1, 0) * 2 * WINDOW + refused
 
 
 @asynccontextmanager
@@ -139,6 +140,10 @@ async def started(folder: Path, amqp_url: str) -> AsyncIterator[Receiver]:
     try:
         await receiver.start()
         yield receiver
+    except BaseException:
+        # Shown beside the failure of the test.
+        sys.stderr.write(receiver.log.read_text()[-2000:])
+        raise
     finally:
         await receiver.remove()
 
