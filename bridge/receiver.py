@@ -41,6 +41,13 @@ from bridge.workers import Worker, told
 
 log = logging.getLogger(__name__)
 
+NEWS_DELAY = 0.002
+"""Seconds that an answered before callback may wait to be stored: whoever asks next is then
+answered first."""
+
+NEWS_AT_ONCE = 16
+"""Answered before callbacks that wait to be stored, at most."""
+
 
 class Accepted(NamedTuple):
     """What is done with a callback."""
@@ -75,6 +82,7 @@ class Receiver:
         self.path = self.settings.path.encode()
         self._encoder = Encoder(self.settings.partitions)
         self._lines = Sampled()
+        self._news: list[tuple[Callback, Case, Decided, str]] = []
         self._probes = {
             "/livez": self._live,
             "/readyz": self._ready,
@@ -135,6 +143,8 @@ class Receiver:
         event = contract.event_type(callback.command, fields)
         self.metrics.count(callback.command)
         if event is None or event.phase == "after":
+            # What it follows from is stored before it.
+            self.keep_news()
             message = self._encoder.message(callback, event, fields)
             return Accepted(message, contract.ALLOW, waits=True)
         case = Case(event, fields)
@@ -174,17 +184,22 @@ class Receiver:
     ) -> Accepted:
         """Note a decision, and keep it as news once the reply has left."""
         self._note_decided(case.event.command, decided)
-        asyncio.get_running_loop().call_soon(
-            self._keep_news, callback, case, decided, message_id
-        )
+        self._news.append((callback, case, decided, message_id))
+        loop = asyncio.get_running_loop()
+        if len(self._news) == 1:
+            loop.call_later(NEWS_DELAY, self.keep_news)
+        elif len(self._news) == NEWS_AT_ONCE:
+            loop.call_soon(self.keep_news)
         return Accepted(b"", decided.body, waits=False)
 
-    def _keep_news(
-        self, callback: Callback, case: Case, decided: Decided, message_id: str
-    ) -> None:
-        headers = decided.headers
-        message = self._encoder.message(callback, case.event, case.fields, headers, message_id)
-        self.keep(message, self.note_lost)
+    def keep_news(self) -> None:
+        """Store the before callbacks that were answered and are not stored yet."""
+        news, self._news = self._news, []
+        for callback, case, decided, message_id in news:
+            message = self._encoder.message(
+                callback, case.event, case.fields, decided.headers, message_id
+            )
+            self.keep(message, self.note_lost)
 
     def _note_decided(self, command: str, decided: Decided) -> None:
         self.metrics.decided(command, decided)

@@ -50,6 +50,7 @@ async def listening(
         listener.close()
         await _within(patience, lambda: not server.connections)
         receiver.asking.give_up()
+        receiver.keep_news()
         await server.shutdown(timeout=1)
 
 

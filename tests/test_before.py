@@ -12,6 +12,7 @@ from bridge import openim
 from bridge.contract import EVENTS, Allowed, Before, Change, Event
 from bridge.contract import Refused as Verdict
 from bridge.policy import deciding
+from bridge.request import Callback
 from tests.changes import CHANGED
 from tests.openim_server import Fields, Refused, about_to, goes_on_with
 from tests.policies import commands, written
@@ -21,6 +22,7 @@ from tests.running import Bridge, bridge, everything
 ASKS: list[type[Event]] = [event for event in EVENTS if issubclass(event, Before)]
 REFUSAL = {"code": 20001, "message": "not \U0001f600 here", "detail": "by the house rules"}
 ADD = "callbackBeforeAddFriendCommand"
+AFTER = "callbackAfterAddFriendCommand"
 EX = "callbackBeforeUpdateUserInfoExCommand"
 
 BY_COMMAND = [
@@ -112,7 +114,7 @@ async def test_a_subscriber_sees_the_verdict_and_its_source(
     assert message.body == openim.sample(ADD)[1]
 
 
-@pytest.mark.parametrize("command", ["callbackAfterAddFriendCommand", "callbackBeforeTheFact"])
+@pytest.mark.parametrize("command", [AFTER, "callbackBeforeTheFact"])
 async def test_what_is_not_decided_about_has_no_verdict(tmp_path: Path, command: str) -> None:
     async with bridge(tmp_path) as running:
         await ask(running, posted(command, b"{}"))
@@ -125,6 +127,18 @@ async def test_a_callback_of_an_old_name_is_decided_about_too(tmp_path: Path) ->
     async with bridge(tmp_path, policy=written(tmp_path, policy)) as running:
         reply = await ask(running, posted("callbackBeforeSetFriendRemark", b"{}"))
     assert json.loads(reply.body)["errCode"] == 20001
+
+
+async def test_a_before_callback_is_stored_before_what_follows_from_it(tmp_path: Path) -> None:
+    async with bridge(tmp_path) as running:
+        receiver = running.running.receiver
+        asked = Callback(ADD, b"{}", "", "", "")
+        receiver.accept(asked, print)
+        follows = receiver.accept(Callback(AFTER, b"{}", "", "", ""), print)
+        assert follows is not None
+        receiver.keep(follows.message, print)
+        messages = await stored(running, 2)
+    assert [message.command for message in messages] == [ADD, AFTER]
 
 
 async def test_decisions_are_counted_and_timed(tmp_path: Path) -> None:
