@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 from private_services import CannotStart
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -36,7 +37,12 @@ class _Worker(Protocol):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers, which tests get by what they ask for."""
+    """Declare the markers, which tests get by what they ask for; time no property."""
+    # A busy machine is slow; and in a fresh checkout Hypothesis first reads all sources.
+    settings.register_profile(
+        "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("patient")
     config.addinivalue_line("markers", "broker: uses a real RabbitMQ")
     config.addinivalue_line("markers", "database: uses a real PostgreSQL")
 

@@ -207,7 +207,7 @@ async def test_a_failure_of_ours_is_answered_in_json(
     assert reply.headers["connection"] == "close"
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(bodies=st.lists(st.binary() | st.text().map(str.encode), min_size=20, max_size=20))
 @example(bodies=[b'{"callbackCommand":"\xff"}', BODY, b"{}"])
 def test_any_bytes_are_stored_once_as_they_came(

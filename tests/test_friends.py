@@ -163,7 +163,6 @@ def told(callbacks: Iterable[Callback]) -> set[tuple[object, ...]]:
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(deliveries())

@@ -13,7 +13,6 @@ from pamqp.commands import Basic
 
 from bridge import message
 from bridge.message import LARGEST_TABLE, LONGEST_VALUE, Ids, Message, decode, fingerprint
-from tests.contract.recorded import patient
 
 MILLISECONDS = st.integers(0, 253_402_300_799_999)
 ANYTHING = st.text(st.characters(codec=None), max_size=600)
@@ -75,13 +74,11 @@ outsize = st.builds(
 )
 
 
-@patient
 @given(messages)
 def test_what_is_encoded_is_decoded(message: Message) -> None:
     assert decode(message.encode()) == message
 
 
-@patient
 @given(outsize)
 def test_what_was_cut_once_is_not_cut_again(message: Message) -> None:
     stored = message.encode()
@@ -90,7 +87,6 @@ def test_what_was_cut_once_is_not_cut_again(message: Message) -> None:
     assert again.body == message.body
 
 
-@patient
 @given(outsize)
 def test_what_does_not_fit_is_cut_to_a_part_that_is_text(message: Message) -> None:
     read = decode(message.encode())
@@ -100,7 +96,6 @@ def test_what_does_not_fit_is_cut_to_a_part_that_is_text(message: Message) -> No
     assert [text.startswith(part) for part, text in zip(cut, texts, strict=True)] == [True] * 4
 
 
-@patient
 @given(outsize)
 def test_headers_always_fit_into_a_frame(message: Message) -> None:
     stored = message.encode()

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
-
 SAMPLES = Path(__file__).parents[1] / "samples"
 
 EXPECTED = {
@@ -88,10 +86,6 @@ EXPECTED = {
         "sg_3012345678",
     ),
 }
-
-# In a fresh checkout Hypothesis first reads all sources for constants to try, for longer
-# than it allows an input to take.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def sample(command: str) -> bytes:

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.contract import Allowed, Refused, Undecodable, Verdict, judge
-from tests.contract.recorded import patient
 
 
 def refused(code: int, message: str = "", detail: str = "") -> Refused:
@@ -103,7 +102,6 @@ def test_the_documented_reply_with_a_text_code_is_an_error() -> None:
     assert judge(reply) == Undecodable(reason="nextCode is not an int32")
 
 
-@patient
 @given(st.binary())
 def test_any_reply_has_a_verdict(reply: bytes) -> None:
     assert isinstance(judge(reply), Allowed | Refused | Undecodable)

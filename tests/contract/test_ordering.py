@@ -18,7 +18,7 @@ from bridge.contract import (
     fields_of,
     partition,
 )
-from tests.contract.recorded import EXPECTED, patient, sample
+from tests.contract.recorded import EXPECTED, sample
 
 texts = st.sampled_from(["", "a", "b", "a,b", "\x00", "用户"])
 names = st.sampled_from(
@@ -40,7 +40,6 @@ def test_the_recorded_body_has_the_ordering_key(event: type[Event]) -> None:
     assert event.ordering_key(fields_of(sample(event.command))) == EXPECTED[event.command][1]
 
 
-@patient
 @given(st.sampled_from(EVENTS), st.dictionaries(names, values))
 def test_an_ordering_key_is_text_whatever_the_body_says(
     event: type[Event], fields: dict[str, object]
@@ -167,7 +166,6 @@ def test_a_partition_never_changes(key: str, number: int) -> None:
     assert partition(key, 16) == number
 
 
-@patient
 @given(texts, st.integers(min_value=1, max_value=1000))
 def test_a_partition_is_one_of_those_there_are(key: str, count: int) -> None:
     assert partition(key, count) in range(count)

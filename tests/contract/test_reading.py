@@ -15,7 +15,6 @@ from bridge.contract import (
     decode,
     fields_of,
 )
-from tests.contract.recorded import patient
 
 BYTES_AT_ONCE = "callbackAfterSendSingleMsgCommand"
 BY_FIELDS = "callbackAfterAddFriendAgreeCommand"
@@ -123,7 +122,6 @@ def test_the_command_in_the_body_does_not_count() -> None:
     assert type(decode(BYTES_AT_ONCE, body)) is COMMANDS[BYTES_AT_ONCE]
 
 
-@patient
 @given(st.sampled_from([*COMMANDS, "callbackNewCommand"]), st.binary())
 @example(BYTES_AT_ONCE, b'{"callbackCommand":"\xff"}')
 @example(BY_FIELDS, b'{"callbackCommand":"\xff"}')

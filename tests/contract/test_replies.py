@@ -46,7 +46,7 @@ from bridge.contract import (
 )
 from bridge.contract.replies import Checked
 from tests.changes import CHANGED, changed
-from tests.contract.recorded import patient, sample
+from tests.contract.recorded import sample
 from tests.openim_server import Fields, Refused, about_to, goes_on_with
 
 PLAIN = {"actionCode": 0, "errCode": 0, "errMsg": "", "errDlt": "", "nextCode": 0}
@@ -129,7 +129,6 @@ def test_a_field_that_openim_could_not_decode_is_not_echoed(
     assert name not in echoed(event, **{name: value})
 
 
-@patient
 @given(
     st.sampled_from([*EVENTS, None]),
     st.dictionaries(

@@ -16,7 +16,6 @@ from bridge.contract import (
 )
 from bridge.policy.checking import Mistake
 from bridge.policy.paths import kind_of, reader
-from tests.contract.recorded import patient
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -70,7 +69,6 @@ def test_nesting_has_no_depth_that_fails() -> None:
     assert list(reader("a.*")({"a": "[" * 100_000})) == ["[" * 100_000]
 
 
-@patient
 @given(ANYTHING, st.sampled_from(["a", "a.b", "a.b.c", "a.*"]))
 def test_any_body_can_be_looked_into(value: object, path: str) -> None:
     assert all(isinstance(each, str | int | float) for each in reader(path)({"a": value}))

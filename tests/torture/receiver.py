@@ -129,8 +129,8 @@ class Receiver:
         """
         lines = [json.loads(line) for line in self._logged() if line.startswith("{")]
         connections = len([line for line in lines if line["message"] == "broker connected"])
-        refused = sum(line["messages"] for line in lines if line["message"] == "a queue refuses")
-        return max(connections - 1, 0) * 2 * WINDOW + refused
+        refused = [line["messages"] for line in lines if line["message"] == "a queue refuses"]
+        return int(max(connections - 1, 0) * 2 * WINDOW + sum(refused))
 
 
 @asynccontextmanager
