@@ -13,7 +13,9 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from bridge.broker import BrokerError
+from bridge.callers import USER
 from bridge.journal import JournalBroken
+from bridge.lists import named_secrets
 from bridge.loading import BadSettings, SettingsT, load
 from bridge.settings import Receiver
 
@@ -29,13 +31,20 @@ def own_settings() -> Receiver:
 
 
 def own_url() -> str:
-    """Give the URL of a receiver with our settings, on this machine."""
+    """Give the URL of a receiver with our settings, on this machine, as OpenIM calls it."""
     settings = own_settings()
     if settings.port == 0:
         raise click.UsageError("the port is chosen by the system; name it with --url")
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
     host = everywhere.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
+    place = f"{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
+    return f"http://{login(settings)}{place}"
+
+
+def login(settings: Receiver) -> str:
+    """Give what stands before the host in a URL with the newest secret, if there is any."""
+    secrets = list(named_secrets(settings.secrets).values())
+    return f"{USER}:{secrets[-1]}@" if secrets else ""
 
 
 def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:

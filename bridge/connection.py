@@ -7,17 +7,17 @@ so does all that follows on its connection: one of the two reads a stream, never
 """
 
 import asyncio
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 
 from bridge.contract import problem
-from bridge.receiver import Accepted, Receiver, too_slow
-from bridge.request import Callback, Rejected, command_in
+from bridge.plain import MAX_HEADERS, Plain, plain
+from bridge.receiver import Accepted, Receiver
+from bridge.refusals import too_slow
+from bridge.request import Callback, Rejected
 
 MAX_LINE = 64 * 1024
 """Large, since OpenIM puts ids into the query that its clients may choose."""
@@ -27,79 +27,8 @@ MAX_HEADER = 2**20 + 2**13
 its clients' operation ids on, and an overlong one must not get around the callbacks.
 """
 
-MAX_HEADERS = 64
-
-USUAL_HEADER = 128
-"""Bytes of a header line that is remembered, at most."""
-
 LINGERING = 1.0
 """Seconds that the rest of a refused body is read, so that the reply can be."""
-
-_REQUEST_LINE = re.compile(rb"POST (/[!-~]*) HTTP/1\.1")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~]*?)[ \t]*")
-_LENGTH = re.compile(rb"[0-9]{1,8}")
-
-_LEFT_TO_AIOHTTP = frozenset(
-    (
-        b"transfer-encoding",
-        b"content-encoding",
-        b"expect",
-        b"upgrade",
-        b"connection",
-        b"trailer",
-    )
-)
-"""Headers that change how a request is read or answered."""
-
-
-class Plain(NamedTuple):
-    """The head of a plain callback."""
-
-    path: str
-    query: str
-    operation_id: str
-    traceparent: str
-    body_at: int
-    """Where the body starts."""
-    end: int
-    """Where it ends."""
-
-
-def _header(line: bytes) -> tuple[bytes, bytes] | None:
-    """Read a header, its name in small letters."""
-    header = _HEADER.fullmatch(line)
-    return (header[1].lower(), header[2]) if header else None
-
-
-# OpenIM's headers are the same in all requests but for one or two.
-_usual_header = lru_cache(256)(_header)
-
-
-def plain(data: bytes) -> Plain | None:
-    """Read the head of a request if there is nothing unusual about it."""
-    at = data.find(b"\r\n\r\n")
-    first, *lines = data[: max(at, 0)].split(b"\r\n")
-    line = _REQUEST_LINE.fullmatch(first)
-    if line is None or len(lines) > MAX_HEADERS:
-        return None
-    headers: dict[bytes, bytes] = {}
-    for each in lines:
-        header = _usual_header(each) if len(each) <= USUAL_HEADER else _header(each)
-        if header is None or header[0] in headers or header[0] in _LEFT_TO_AIOHTTP:
-            return None
-        headers[header[0]] = header[1]
-    length = headers.get(b"content-length", b"")
-    if b"host" not in headers or not _LENGTH.fullmatch(length):
-        return None
-    path, _, query = line[1].decode("ascii").partition("?")
-    return Plain(
-        path,
-        query,
-        headers.get(b"operationid", b"").decode("ascii"),
-        headers.get(b"traceparent", b"").decode("ascii"),
-        at + 4,
-        at + 4 + int(length),
-    )
 
 
 def _response(status: bytes, body: bytes, *, close: bool = False) -> bytes:
@@ -160,26 +89,44 @@ class Connection(web.RequestHandler):
         if request is None or request.end - request.body_at > settings.max_body:
             self._leave_to_aiohttp()
         elif request.end > len(self._arrived):
-            self._wanted = request.end
-            self._set_timer(settings.body_timeout, self._leave_to_aiohttp)
+            self._wait_for_rest(request, settings.body_timeout)
         elif not self._take(request):
             self._leave_to_aiohttp()
+
+    def _wait_for_rest(self, request: Plain, seconds: float) -> None:
+        """Wait for the rest of a body, if its sender may call."""
+        try:
+            self._admit(request)
+        except Rejected:
+            self._leave_to_aiohttp()
+        else:
+            self._wanted = request.end
+            self._set_timer(seconds, self._leave_to_aiohttp)
+
+    def _admit(self, request: Plain) -> tuple[str, str]:
+        callers = self._receiver.callers
+        if callers.by_address:
+            callers.check_source(self._peer(), request.header(b"x-forwarded-for"))
+        known = request.header(b"authorization") if callers.by_secret else ""
+        return callers.admit(request.path, known)
 
     def _take(self, request: Plain) -> bool:
         """Take a callback; False if it has to be told what is wrong with it."""
         receiver = self._receiver
         self._started = perf_counter()
         try:
+            command, secret = self._admit(request)
             callback = Callback(
-                command_in(request.path, receiver.path),
+                command,
                 self._arrived[request.body_at : request.end],
                 request.query,
-                request.operation_id,
-                request.traceparent,
+                request.header(b"operationid"),
+                request.header(b"traceparent"),
             )
             accepted = receiver.accept(callback, self._decided)
         except Exception:  # noqa: BLE001  # it happens again there, and is reported there
             return False
+        receiver.metrics.knew(secret)
         self._arrived = self._arrived[request.end :]
         self._wanted = 0
         if accepted is not None and not accepted.waits:
@@ -208,7 +155,7 @@ class Connection(web.RequestHandler):
         self._refuse(too_slow(), close=True)
 
     def _refuse(self, rejected: Rejected, *, close: bool = False) -> None:
-        self._receiver.report(rejected, self._peer())
+        self._receiver.refusals.report(rejected, self._peer())
         reply = problem(4000 + rejected.status, str(rejected))
         self._answer(b"503 Service Unavailable", reply, close=close)
 

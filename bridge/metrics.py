@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import (
@@ -65,6 +65,7 @@ class Metrics(Collector):
         self._registry.register(self)
         self._callbacks = Counts(dict.fromkeys((*COMMANDS, UNKNOWN), 0))
         self._replies = Times(REPLY_BUCKETS)
+        self._secrets: Counts[str] = Counts()
         self._decisions: Counts[tuple[str, str, str]] = Counts()
         self._decision_times: dict[str, Times] = {}
         self.rejected = Counter(
@@ -103,6 +104,9 @@ class Metrics(Collector):
             "Messages that RabbitMQ would not have, kept in the journal's folder",
             registry=self._registry,
         )
+        self._watch_journal(journal)
+
+    def _watch_journal(self, journal: Journal) -> None:
         self._gauge("journal_depth", "Callbacks not yet confirmed", lambda: journal.depth)
         self._gauge(
             "journal_damaged_bytes",
@@ -134,6 +138,15 @@ class Metrics(Collector):
         """Count a callback."""
         self._callbacks[command if command in COMMANDS else UNKNOWN] += 1
 
+    def watch_secrets(self, names: Iterable[str]) -> None:
+        """Show how often each of these secrets was used, and of no others."""
+        self._secrets = Counts({name: self._secrets[name] for name in names})
+
+    def knew(self, secret: str) -> None:
+        """Count a callback whose caller knew a secret; "" is none."""
+        if secret:
+            self._secrets[secret] += 1
+
     def replied(self, seconds: float) -> None:
         """Count a reply, and the time from the callback to it."""
         self._replies.add(seconds)
@@ -162,6 +175,14 @@ class Metrics(Collector):
         )
         self._replies.show(replies, [])
         yield replies
+        secrets = CounterMetricFamily(
+            "openim_bridge_secret_uses_total",
+            "Callbacks taken by each of BRIDGE_SECRETS",
+            labels=["secret"],
+        )
+        for secret, count in self._secrets.items():
+            secrets.add_metric([secret], count)
+        yield secrets
         yield from self._about_decisions()
 
     def _about_decisions(self) -> Iterator[Metric]:

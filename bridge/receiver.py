@@ -18,14 +18,16 @@ from typing import NamedTuple, TypeAlias
 import orjson
 from aiohttp import web
 
-from bridge import contract
+from bridge import contract, refusals
 from bridge.asking import Asked, Asking, Heard
+from bridge.callers import Callers
 from bridge.encoding import Encoder
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal, JournalFull
 from bridge.logs import Sampled
 from bridge.metrics import Metrics
 from bridge.policy import FALLBACK, Case, Decided, Policy, Question
+from bridge.refusals import Refusals, as_json, too_slow
 from bridge.request import (
     LONGEST_ID,
     Callback,
@@ -33,8 +35,8 @@ from bridge.request import (
     body_of,
     callback_in,
     clean,
-    command_in,
     fields_in,
+    way_of,
 )
 from bridge.settings import Receiver as Settings
 from bridge.workers import Worker, told
@@ -79,8 +81,10 @@ class Receiver:
     draining: bool = False
 
     def __post_init__(self) -> None:
-        self.path = self.settings.path.encode()
+        self.callers = Callers(self.settings)
+        self.metrics.watch_secrets(self.callers.secrets)
         self._encoder = Encoder(self.settings.partitions)
+        self.refusals = Refusals(self.metrics)
         self._lines = Sampled()
         self._news: list[tuple[Callback, Case, Decided, str]] = []
         self._probes = {
@@ -97,12 +101,20 @@ class Receiver:
             if probe is not None and request.method in {"GET", "HEAD"}:
                 response = await probe(query)
             else:
-                response = await self._callback(request, command_in(path, self.path), query)
+                response = await self._callback(request, self._admit(request, path), query)
         except Rejected as rejected:
-            response = self._problem(request, rejected)
+            response = self.refusals.answer(request, rejected, self._caller(request))
         if self.draining:
             response.force_close()
         return response
+
+    def _admit(self, request: web.BaseRequest, path: str) -> str:
+        """Give the callback command, if whoever calls may."""
+        if self.callers.by_address:
+            self.callers.check_source(request.remote or "", way_of(request))
+        command, secret = self.callers.admit(path, request.headers.get("Authorization", ""))
+        self.metrics.knew(secret)
+        return command
 
     async def _callback(
         self, request: web.BaseRequest, command: str, query: str
@@ -126,7 +138,7 @@ class Receiver:
         if accepted.waits:
             await self._kept(accepted.message)
         self.metrics.replied(perf_counter() - started)
-        return _json(accepted.reply)
+        return as_json(accepted.reply)
 
     def accept(self, callback: Callback, later: Callable[[Accepted], None]) -> Accepted | None:
         """Read a callback and make of it what is stored and what is answered.
@@ -239,43 +251,21 @@ class Receiver:
     def note_lost(self, lost: Rejected | None) -> None:
         """Report a before callback that was answered and could not be kept as news."""
         if lost is not None:
-            self.report(lost, "")
+            self.refusals.report(lost, "")
 
-    def _problem(
-        self,
-        request: web.BaseRequest,
-        rejected: Rejected,
-        error: BaseException | None = None,
-    ) -> web.Response:
-        self.report(rejected, request.remote or "", error)
-        response = problem(rejected.status, str(rejected))
-        if rejected.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            response.headers["Allow"] = "POST"
-        if not request.content.is_eof():
-            response.force_close()
-        return response
-
-    def report(self, rejected: Rejected, peer: str, error: BaseException | None = None) -> None:
-        """Count a request that was answered with an error, and log a sample of them."""
-        self.metrics.rejected.labels(rejected.reason).inc()
-        reason = rejected.reason
-        if (more := self._lines.admit(reason)) is not None:
-            facts = {"reason": reason, "detail": str(rejected), "peer": peer, "more": more}
-            level = logging.ERROR if error else logging.WARNING
-            log.log(level, "request rejected", exc_info=error, extra=facts)
+    def _caller(self, request: web.BaseRequest) -> str:
+        return self.callers.client(request.remote or "", way_of(request))
 
     def broken(
         self, request: web.BaseRequest, status: int, error: BaseException | None
     ) -> web.Response:
         """Answer a request that aiohttp could not parse, or that we failed at."""
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            rejected = Rejected(status, "http", "this is no HTTP we understand")
-            return self._problem(request, rejected)
-        rejected = Rejected(status, "internal", "our fault, see our log")
-        return self._problem(request, rejected, error)
+        ours = error if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+        rejected = refusals.broken(status)
+        return self.refusals.answer(request, rejected, self._caller(request), ours)
 
     async def _live(self, _query: str) -> web.Response:
-        return _json(b'{"alive":true}')
+        return as_json(b'{"alive":true}')
 
     async def _ready(self, query: str) -> web.Response:
         """Say whether callbacks are taken; a broker that is away is no reason not to."""
@@ -292,24 +282,10 @@ class Receiver:
             "draining": self.draining,
         }
         answer = {"ready": ready} | (checks if "verbose" in query else {})
-        return _json(orjson.dumps(answer), 200 if ready else 503)
+        return as_json(orjson.dumps(answer), 200 if ready else 503)
 
     async def _show_metrics(self, _query: str) -> web.Response:
         return web.Response(
             body=await told(self.worker) if self.worker else self.metrics.render(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
-
-
-def too_slow() -> Rejected:
-    """Say that neither disk nor RabbitMQ answered in time."""
-    return Rejected(503, "slow_disk", "the disk did not answer in time")
-
-
-def problem(status: int, message: str) -> web.Response:
-    """Answer with an error, in the form that OpenIM reads and lets its operation go on."""
-    return _json(contract.problem(4000 + status, message), status)
-
-
-def _json(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json")

@@ -4,7 +4,6 @@ Each function raises `Rejected` for what it cannot take; nothing of the request 
 """
 
 import asyncio
-import hmac
 import re
 from typing import NamedTuple
 
@@ -17,7 +16,6 @@ LONGEST_ID = 128
 
 LONGEST_QUERY = 2048
 
-_COMMAND = re.compile(r"[A-Za-z]{1,80}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -48,20 +46,6 @@ class Callback(NamedTuple):
     query: str
     operation_id: str
     traceparent: str
-
-
-def command_in(path: str, prefix: bytes) -> str:
-    """Give the callback command that a path names after our prefix, which may be a secret."""
-    before, _, command = path.rpartition("/")
-    # A slash at the end of OpenIM's `url` makes two in the path.
-    if hmac.compare_digest(path.rstrip("/").encode(), prefix):
-        raise Rejected(
-            404, "path", "the url is right; OpenIM puts each callback's name after it"
-        )
-    known = hmac.compare_digest(before.rstrip("/").encode(), prefix)
-    if not known or not _COMMAND.fullmatch(command):
-        raise Rejected(404, "path", "nothing is here; check url in OpenIM's webhooks.yml")
-    return command
 
 
 async def body_of(request: web.BaseRequest, most: int, timeout: float) -> bytes:
@@ -114,6 +98,13 @@ def callback_in(request: web.BaseRequest, command: str, query: str, body: bytes)
     headers = request.headers
     operation_id = headers.get("operationID", "")
     return Callback(command, body, query, operation_id, headers.get("traceparent", ""))
+
+
+def way_of(request: web.BaseRequest) -> str:
+    """Give what proxies say of the way that a request took."""
+    # Not `getall`: what aiohttp could not parse has a plain dict for its headers.
+    given = request.headers.items()
+    return ",".join(value for name, value in given if name.title() == "X-Forwarded-For")
 
 
 def further_headers(callback: Callback) -> dict[str, str]:

@@ -108,7 +108,7 @@ async def running(
                     workers.telling(worker, metrics.render),
                     listening(server, receiver, worker.listener if worker else None) as port,
                 ):
-                    log.info("listening", extra={"port": port, "waiting": journal.depth})
+                    _note_listening(port, receiver)
                     yield Running(
                         port=port,
                         journal=journal,
@@ -123,6 +123,11 @@ async def running(
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         log.info("stopped", extra={"waiting": journal.depth})
+
+
+def _note_listening(port: int, receiver: Receiver) -> None:
+    waiting, secrets = receiver.journal.depth, receiver.callers.secrets
+    log.info("listening", extra={"port": port, "waiting": waiting, "secrets": secrets})
 
 
 def _use(receiver: Receiver, decisions: policy.Policy) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from msgspec import Meta, Struct
 from yarl import URL
 
+from bridge.lists import NAMED_SECRET, are_networks, differ
+
 Seconds: TypeAlias = float
 
 Host: TypeAlias = Annotated[
@@ -22,6 +24,8 @@ Host: TypeAlias = Annotated[
 Port: TypeAlias = Annotated[
     int, Meta(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
 ]
+
+NETWORKS = "networks such as `10.0.0.0/8`, with commas between, or nothing"
 
 TABLES = ("bridge", "consumers", "friends_api")
 """The tables of a settings file, which all processes may share."""
@@ -81,11 +85,38 @@ class Receiver(Connected, frozen=True, kw_only=True):
             max_length=500,
             title="a path such as `/callback/4f1c9a`: letters, digits and `-._~`, no slash"
             " at the end",
-            description="What precedes the command in a callback's path. OpenIM can send no"
-            " other secret, so make it a long random one.",
+            description="What precedes the command in a callback's path. Where there are no"
+            " `BRIDGE_SECRETS`, make it a long random one.",
             extra={"secret": True},
         ),
     ] = "/callbackExample"
+    secrets: Annotated[
+        str,
+        Meta(
+            pattern=rf"^\s*({NAMED_SECRET}([\s,]+{NAMED_SECRET})?)?\s*\Z",
+            title="one or two of `name:secret` with a space between, or nothing; a secret has"
+            " at least 32 letters, digits and `-._~`",
+            description="What OpenIM has to know besides the path, in its `url`: see"
+            " docs/security.md. Two, for a change.",
+            extra={"secret": True, "check": differ},
+        ),
+    ] = ""
+    sources: Annotated[
+        str,
+        Meta(
+            title=NETWORKS,
+            description="From where callbacks are taken. Nothing: from everywhere.",
+            extra={"check": are_networks},
+        ),
+    ] = ""
+    proxies: Annotated[
+        str,
+        Meta(
+            title=NETWORKS,
+            description="Proxies in front of the receiver, whose `X-Forwarded-For` counts.",
+            extra={"check": are_networks},
+        ),
+    ] = ""
     workers: Annotated[
         int,
         Meta(

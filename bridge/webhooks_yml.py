@@ -5,7 +5,7 @@ pkg/common/webhook of v3.8): it says nothing about keys that it does not know, n
 settings without effect.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from yarl import URL
 
+from bridge.callers import USER
 from bridge.contract import EVENTS, Before, Event
 from bridge.loading import unknown
 
@@ -56,11 +57,13 @@ class Wanted:
     Attributes:
         path: The receiver's path, which `url` has to end in.
         patience: Seconds after which the receiver itself gives up waiting for its disk.
+        secrets: Those of which `url` has to have one, if there are any.
 
     """
 
     path: str
     patience: float
+    secrets: Sequence[str] = ()
 
 
 def read(text: str) -> CommentedMap:
@@ -173,13 +176,24 @@ def _url(text: object, wanted: Wanted) -> Iterator[Finding]:
         yield Finding(
             "url", "must end with the path: OpenIM puts each callback's name after it"
         )
-    elif url.raw_path.rstrip("/") != wanted.path.rstrip("/"):
-        # Neither is shown: the path is the secret.
-        yield Finding("url", "has another path than BRIDGE_PATH, so callbacks are not taken")
+    elif kept_out := _kept_out(url, wanted):
+        yield Finding("url", f"{kept_out}, so callbacks are not taken")
     elif url.scheme == "https":
         yield Finding(
             "url", "OpenIM trusts only certificates that its system knows", is_problem=False
         )
+
+
+def _kept_out(url: URL, wanted: Wanted) -> str:
+    """Say why the receiver does not let in what comes by a URL, quoting neither's secrets."""
+    place = url.raw_path.rstrip("/")
+    if place in {f"{wanted.path}/{secret}" for secret in wanted.secrets}:
+        return ""
+    if place != wanted.path:
+        return "has another path than BRIDGE_PATH"
+    if wanted.secrets and (url.user != USER or url.password not in wanted.secrets):
+        return "has none of BRIDGE_SECRETS"
+    return ""
 
 
 def _shape(key: str, block: object) -> Iterator[Finding]:

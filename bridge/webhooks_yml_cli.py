@@ -12,6 +12,7 @@ from bridge import webhooks_yml
 from bridge.commands import FAILED, echo, fail, own_settings, own_url, problems_explained
 from bridge.contract import Before, Event
 from bridge.downstream import matches
+from bridge.lists import named_secrets
 from bridge.replay_cli import routing_patterns
 from bridge.webhooks_yml import EVENTS_BY_KEY, Finding, Unreadable
 
@@ -103,7 +104,11 @@ def write(
 
 def _wanted() -> webhooks_yml.Wanted:
     settings = own_settings()
-    return webhooks_yml.Wanted(path=settings.path, patience=settings.reply_timeout)
+    return webhooks_yml.Wanted(
+        path=settings.path,
+        patience=settings.reply_timeout,
+        secrets=tuple(named_secrets(settings.secrets).values()),
+    )
 
 
 def _read(file: Path) -> CommentedMap:

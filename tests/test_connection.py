@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.connection import USUAL_HEADER, _usual_header, plain
 from bridge.contract import ALLOW
+from bridge.plain import USUAL_HEADER, _usual_header, plain
 from tests.raw import BODY, TARGET, calling, chunked, get, posted, request, stored
 from tests.running import bridge, until
 
@@ -19,7 +19,7 @@ def test_a_plain_callback_is_read() -> None:
     read = plain(request(BODY, b"OperationID:  op-1 ", target=TARGET + b"?key=a%3D"))
     assert read is not None
     assert (read.path, read.query) == (TARGET.decode(), "key=a%3D")
-    assert read.operation_id == "op-1"
+    assert read.header(b"operationid") == "op-1"
     assert read.end - read.body_at == len(BODY)
 
 

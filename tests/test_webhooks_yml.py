@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,38 @@ def test_what_has_no_effect_is_a_note(edit: tuple[str, str], key: str, says: str
     (found,) = findings(edited(edit))
     assert (found.key, found.is_problem) == (key, False)
     assert says in found.text
+
+
+SECRET = "s" * 40
+URL_LINE = "http://127.0.0.1:10006/callbackExample"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://openim:{SECRET}@127.0.0.1:10006/callbackExample",
+        f"http://127.0.0.1:10006/callbackExample/{SECRET}/",
+    ],
+)
+def test_a_url_with_a_secret_is_well(url: str) -> None:
+    wanted = replace(WANTED, secrets=("o" * 40, SECRET))
+    assert check(read(edited((URL_LINE, url))), wanted) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        URL_LINE,
+        f"http://bridge:{SECRET}@127.0.0.1:10006/callbackExample",
+        f"http://openim:{SECRET}x@127.0.0.1:10006/callbackExample",
+        f"{URL_LINE}/{SECRET}x",
+    ],
+)
+def test_a_url_without_a_secret_is_a_problem_that_names_none(url: str) -> None:
+    wanted = replace(WANTED, secrets=("o" * 40, SECRET))
+    (found,) = check(read(edited((URL_LINE, url))), wanted)
+    assert (found.key, found.is_problem) == ("url", True)
+    assert SECRET not in found.text
 
 
 def test_a_finding_names_its_line() -> None:
