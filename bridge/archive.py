@@ -1,4 +1,7 @@
-"""The stream that keeps every callback for a while: set up, and read up to now."""
+"""The stream that keeps every callback for a while: set up, and read up to now.
+
+What is here for a stream serves `bridge.outcomes` as well.
+"""
 
 import asyncio
 import logging
@@ -12,6 +15,7 @@ from bridge.deliveries import Seconds
 from bridge.message import Ids, Message
 from bridge.queues import made, ready
 from bridge.settings import Receiver as Settings
+from bridge.topology import Queue, Topology
 from bridge.wire import Outcome
 
 log = logging.getLogger(__name__)
@@ -25,6 +29,11 @@ EARLIER: Seconds = 60
 END = "openim.archive.end"
 """Type of the message that marks the end of a reading."""
 
+
+_MAKERS = {
+    topology.ARCHIVE: "a receiver makes it, unless its setting archive_days is 0",
+    topology.OUTCOMES: "a worker makes it, unless its setting outcomes_days is 0",
+}
 
 PATIENCE: Seconds = 2
 """How long publishing waits for an archive that comes back after a restart of RabbitMQ, which
@@ -40,16 +49,22 @@ async def set_up(broker: Broker, settings: Settings) -> None:
     if not settings.archive_days:
         return
     wanted = topology.archive(round(settings.archive_days * 86400), settings.archive_bytes)
+    problem = await stream_made(broker, wanted, topology.ARCHIVED)
+    if problem:
+        log.warning("archive left as it is", extra={"reason": problem})
+
+
+async def stream_made(broker: Broker, stream: Queue, bound: Topology) -> str:
+    """Create a stream and what fills it; give "" or why RabbitMQ would not have that stream."""
     problem = ""
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            while problem := await made(broker, wanted):
+            while problem := await made(broker, stream):
                 if not problem.startswith("NOT_FOUND"):
                     break
                 await asyncio.sleep(0.1)
-            await broker.declare(topology.ARCHIVED)
-    if problem:
-        log.warning("archive left as it is", extra={"reason": problem})
+            await broker.declare(bound)
+    return problem
 
 
 class NoArchive(Exception):
@@ -57,10 +72,11 @@ class NoArchive(Exception):
 
 
 class Archive:
-    """The archive as it is now; what comes later is not read."""
+    """The archive, or another stream, as it is now; what comes later is not read."""
 
-    def __init__(self, broker: Broker, end: str) -> None:
+    def __init__(self, broker: Broker, end: str, stream: str = topology.ARCHIVE) -> None:
         self._broker = broker
+        self._stream = stream
         self.end = end
         """Message id of the mark at which it ends."""
 
@@ -87,16 +103,23 @@ class Archive:
     async def _consume(
         self, deliveries: asyncio.Queue[Delivery], since: float | None
     ) -> Consumer:
-        offset = "first"
-        if since is not None:
-            # As an age, which RabbitMQ takes as text; a time would need AMQP's own type.
-            offset = f"{max(round(time.time() - since + EARLIER), 1)}s"
         return await self._broker.consume(
-            topology.ARCHIVE, deliveries.put_nowait, prefetch=AHEAD, **{"stream-offset": offset}
+            self._stream,
+            deliveries.put_nowait,
+            prefetch=AHEAD,
+            **{"stream-offset": offset(since)},
         )
 
 
-async def as_it_is(broker: Broker, timeout: Seconds) -> Archive:
+def offset(since: float | None) -> str:
+    """Say where to enter a stream: seconds since 1970, or None for its beginning."""
+    if since is None:
+        return "first"
+    # As an age, which RabbitMQ takes as text; a time would need AMQP's own type.
+    return f"{max(round(time.time() - since + EARLIER), 1)}s"
+
+
+async def as_it_is(broker: Broker, timeout: Seconds, stream: str = topology.ARCHIVE) -> Archive:
     """Give the archive as it is now, up to a mark that is put at its end.
 
     Raises:
@@ -104,14 +127,11 @@ async def as_it_is(broker: Broker, timeout: Seconds) -> Archive:
         ConnectionLost: RabbitMQ did not take the mark within `timeout`.
 
     """
-    if await ready(broker, topology.ARCHIVE) is None:
-        raise NoArchive(
-            f"there is no queue {topology.ARCHIVE}: a receiver makes it, unless its setting"
-            " archive_days is 0"
-        )
+    if await ready(broker, stream) is None:
+        raise NoArchive(f"there is no queue {stream}: {_MAKERS[stream]}")
     end = Message(
         id=Ids().mint(),
-        routing_key=topology.ARCHIVE,
+        routing_key=stream,
         command=END,
         received_ms=time.time_ns() // 1_000_000,
         body=b"",
@@ -126,4 +146,4 @@ async def as_it_is(broker: Broker, timeout: Seconds) -> Archive:
         raise ConnectionLost(f"the archive did not answer in {timeout:g} s") from error
     if said is not Outcome.CONFIRMED:
         raise ConnectionLost(f"the archive takes no message: {said.value}")
-    return Archive(broker, end.id)
+    return Archive(broker, end.id, stream)

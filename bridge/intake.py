@@ -20,6 +20,9 @@ DELIVER = (60, 60)
 _TAG = struct.Struct(">QB")
 CONTENT = struct.Struct(">HHQ")
 _SINGLE, _MULTIPLE = 0, 1
+_U64 = struct.Struct(">Q")
+_RECEIVED_MS = b"\x0dx-received-msl"
+"""Name of that header and the sign of its type, as they stand in a table."""
 
 _SHORT, _TABLE = -1, -2
 _PROPERTIES = {
@@ -75,7 +78,7 @@ class Delivery:
 
     def text(self, name: str) -> str:
         """Give one of its AMQP properties that are text, such as `app_id`."""
-        return self._properties.get(name, b"").decode(errors="replace")
+        return self._properties.get(name, b"").decode("utf-8", "replace")
 
     @property
     def message_id(self) -> str:
@@ -96,6 +99,18 @@ class Delivery:
     def timestamp(self) -> int:
         """Seconds since 1970."""
         return int.from_bytes(self._properties.get("timestamp", b""), "big")
+
+    @property
+    def received_ms(self) -> int:
+        """When the bridge received it: milliseconds since 1970; 0 if it does not say."""
+        # Reading all headers would take longer than all else about a delivery.
+        table = self._properties.get("headers", b"")
+        at = table.find(_RECEIVED_MS)
+        if 0 <= at <= len(table) - len(_RECEIVED_MS) - _U64.size:
+            (found,) = _U64.unpack_from(table, at + len(_RECEIVED_MS))
+            return int(found)
+        received = self.headers.get("x-received-ms", 0)
+        return received if isinstance(received, int) else 0
 
     def ack(self) -> None:
         """Settle: it is done with, RabbitMQ may forget it.

@@ -11,8 +11,13 @@ async def made(broker: Broker, queue: Queue) -> str:
 
     One of its name that has other arguments is left as it is.
     """
+    return await declared(broker, Topology(queues=(queue,)))
+
+
+async def declared(broker: Broker, topology: Topology) -> str:
+    """Declare `topology`; give "" if all of it is there now, else why RabbitMQ would not."""
     try:
-        await broker.declare(Topology(queues=(queue,)))
+        await broker.declare(topology)
     except aiormq.ChannelClosed as error:
         return str(error)
     return ""

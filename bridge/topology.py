@@ -16,12 +16,14 @@
 
     openim.sub.<name>, bound to openim.callbacks: the queue of another team
     openim.archive, bound to openim.received: a stream of every callback, for some days
+    openim.outcomes (fanout ─► stream of the same name): what came of each attempt
 
     openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages
     expire into openim.retry (direct) and so return to the queue they left)
 
 Names and arguments are stated here, those of openim.sub in `bridge.downstream`, those of
-openim.questions in `bridge.questions`; `bridge.broker` declares them.
+openim.questions in `bridge.questions`, those of openim.outcomes in `bridge.outcomes`;
+`bridge.broker` declares them.
 """
 
 from collections.abc import Mapping
@@ -58,7 +60,10 @@ RETRY = "openim.retry"
 ARCHIVE = "openim.archive"
 """The stream that keeps every callback for a while, to be replayed from."""
 
-ARCHIVE_SEGMENT = 64 * 2**20
+OUTCOMES = "openim.outcomes"
+"""Fanout exchange, and the stream that keeps what came of each attempt to handle a callback."""
+
+STREAM_SEGMENT = 64 * 2**20
 """Bytes of a stream's file. RabbitMQ removes whole files only, so what is older than asked for
 may stay until so much more has come; by default that would be 500 MB."""
 
@@ -194,15 +199,20 @@ BRIDGE = Topology(
 """What the receiver needs, whoever listens."""
 
 
-def archive(seconds: int, most_bytes: int) -> Queue:
-    """Keep callbacks for `seconds`, within `most_bytes`; the oldest go first."""
+def stream(name: str, seconds: int, most_bytes: int) -> Queue:
+    """Keep messages for `seconds`, within `most_bytes`; the oldest go first."""
     return queue(
         "stream",
-        ARCHIVE,
+        name,
         max_age=f"{seconds}s",
         max_length_bytes=most_bytes,
-        stream_max_segment_size_bytes=min(ARCHIVE_SEGMENT, most_bytes // 2),
+        stream_max_segment_size_bytes=min(STREAM_SEGMENT, most_bytes // 2),
     )
+
+
+def archive(seconds: int, most_bytes: int) -> Queue:
+    """Keep callbacks for a while."""
+    return stream(ARCHIVE, seconds, most_bytes)
 
 
 ARCHIVED = Topology(bindings=(Binding(exchange=RECEIVED, queue=ARCHIVE, routing_key="#"),))

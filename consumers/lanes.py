@@ -26,6 +26,8 @@ class Source:
     """A queue that deliveries come from."""
 
     queue: str
+    partition: int | None = None
+    """If it is one of an ordered subscription."""
     consumer: Consumer | None = None
     running: int = 0
     closing: bool = False

@@ -1,15 +1,18 @@
 """What came of handling an event once, as told to whoever watches."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
-from bridge.broker import Delivery
+from consumers.lanes import Job
 
 
 @dataclass(frozen=True)
 class Handled:
     """The handler returned, or its inbox has the message already."""
+
+    duplicate: bool = field(default=False, compare=False)
+    """Whether it was not called, for its inbox has the message."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,23 @@ class Paused:
 
 Outcome: TypeAlias = Handled | Waits | DeadLetter | Paused
 
-Note: TypeAlias = Callable[[Delivery, Outcome], None]
+
+class Tried(NamedTuple):
+    """A handler's turn."""
+
+    handler: str
+    """"" if none takes the event."""
+
+    began: float
+    """Seconds since 1970."""
+
+    seconds: float
+    """How long it took, waiting for the database included."""
 
 
-def ignore(_delivery: Delivery, _outcome: Outcome) -> None:
+Note: TypeAlias = Callable[[Job, Outcome, Tried], None]
+"""Told what came of each attempt, from where it is settled: it must not take long."""
+
+
+def ignore(_job: Job, _outcome: Outcome, _tried: Tried) -> None:
     """Watch nothing."""

@@ -82,6 +82,22 @@ class Worker(Connected, frozen=True, kw_only=True):
             description="Days for which the message archive keeps messages, if there is one.",
         ),
     ] = 365.0
+    outcomes_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3650,
+            description="Days for which the stream `openim.outcomes` keeps what came of each"
+            " attempt to handle a callback; 0: nothing is recorded.",
+        ),
+    ] = 7.0
+    outcomes_bytes: Annotated[
+        int,
+        Meta(
+            ge=2**20,
+            description="Bytes that they may take on RabbitMQ's disk; the oldest go first.",
+        ),
+    ] = 2 * 2**30
     handler_timeout: Annotated[
         Seconds,
         Meta(

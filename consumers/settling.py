@@ -14,10 +14,12 @@ between leaves two, under one message id.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,7 +31,7 @@ from consumers import inbox
 from consumers.context import BatchContext, Context, EventLog, Receipt
 from consumers.database import Database, DatabaseAway
 from consumers.lanes import Job, Lanes
-from consumers.outcome import DeadLetter, Handled, Note, Paused, Waits, ignore
+from consumers.outcome import DeadLetter, Handled, Note, Paused, Tried, Waits, ignore
 from consumers.pause import Pause
 from consumers.registry import Handler, Handlers, Reject, Retry, Unavailable
 from consumers.settings import Worker as Settings
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 LONGEST_REASON = 500
 """Characters of an error that travel in a header."""
 
+HANDLED, DUPLICATE = Handled(), Handled(duplicate=True)
+
 
 @dataclass(eq=False, slots=True)
 class Task:
@@ -46,6 +50,8 @@ class Task:
 
     job: Job
     event: Event
+    duplicate: bool = False
+    """Whether the inbox has it already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,7 @@ class Settling:
             event = decode(delivery.command, delivery.body)
             handler = self._handler(event)
         except (MalformedCallback, UnknownCommand, Reject) as error:
-            await self._bury(job, error)
+            await self._bury(job, error, Tried("", time.time(), 0.0))
             self._settled(job)
             return None
         return handler, event
@@ -82,13 +88,13 @@ class Settling:
 
     async def handle(self, handler: Handler, tasks: Sequence[Task]) -> None:
         """Have events handled, together, and settle them whatever comes of that."""
-        error = await self._attempt(handler, tasks)
+        error, tried = await self._attempt(handler, tasks)
         if error is None:
             for task in tasks:
                 self._settled(task.job)
-                self.note(task.job.delivery, Handled())
+                self.note(task.job, DUPLICATE if task.duplicate else HANDLED, tried)
         elif len(tasks) == 1:
-            await self._settle_failed(tasks[0].job, error)
+            await self._settle_failed(tasks[0].job, error, tried)
         else:
             for task in tasks:
                 await self.handle(handler, [task])
@@ -97,33 +103,47 @@ class Settling:
         job.delivery.ack()
         self.lanes.done(job)
 
-    async def _attempt(self, handler: Handler, tasks: Sequence[Task]) -> Exception | None:
+    async def _attempt(
+        self, handler: Handler, tasks: Sequence[Task]
+    ) -> tuple[Exception | None, Tried]:
         """Call a handler, as often as something that all need is away; give its error."""
         while True:
             await self.pause.over()
-            try:
-                await self._call(handler, tasks)
-            except (Unavailable, DatabaseAway) as error:
+            began, clock = time.time(), perf_counter()
+            error = await self._call(handler, tasks)
+            tried = Tried(handler.name, began, perf_counter() - clock)
+            if isinstance(error, Unavailable | DatabaseAway):
                 self.pause.begin(_in_words(error))
                 for task in tasks:
-                    self.note(task.job.delivery, Paused(_in_words(error)))
-            except Exception as error:  # noqa: BLE001  # whatever a handler raises
-                return error
-            else:
+                    self.note(task.job, Paused(_in_words(error)), tried)
+                continue
+            if error is None:
                 self.pause.end()
-                return None
+            return error, tried
 
-    async def _call(self, handler: Handler, tasks: Sequence[Task]) -> None:
-        if not handler.sql:
-            async with asyncio.timeout(self.settings.handler_timeout):
-                await _called(handler, tasks, None)
-            return
+    async def _call(self, handler: Handler, tasks: Sequence[Task]) -> Exception | None:
+        """Call a handler; give what it raises."""
+        try:
+            if handler.sql:
+                await self._call_once(handler, tasks)
+            else:
+                async with asyncio.timeout(self.settings.handler_timeout):
+                    await _called(handler, tasks, None)
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises
+            return error
+        return None
+
+    async def _call_once(self, handler: Handler, tasks: Sequence[Task]) -> None:
+        """Call a handler with what its inbox does not have yet."""
         async with self._transaction() as transaction:
             # One batch may hold a message twice; one without an id cannot be told from another.
             named = {id_: task for task in tasks if (id_ := task.job.delivery.message_id)}
             new = await inbox.claim(transaction, handler.name, named) if named else set()
             fresh = [task for task in tasks if not task.job.delivery.message_id]
             fresh += [task for id_, task in named.items() if id_ in new]
+            wanted = set(fresh)
+            for task in tasks:
+                task.duplicate = task not in wanted
             if fresh:
                 await _called(handler, fresh, transaction)
 
@@ -137,32 +157,32 @@ class Settling:
         ):
             yield transaction
 
-    async def _settle_failed(self, job: Job, error: Exception) -> None:
+    async def _settle_failed(self, job: Job, error: Exception, tried: Tried) -> None:
         if isinstance(error, Reject):
-            await self._bury(job, error)
+            await self._bury(job, error, tried)
         elif self.handlers.ordered and self._may_hold(job):
-            self._hold(job, error)
+            self._hold(job, error, tried)
             return
         elif self.handlers.ordered or job.attempt > len(SCHEDULE):
-            await self._bury(job, error)
+            await self._bury(job, error, tried)
         else:
-            await self._try_later(job, error)
+            await self._try_later(job, error, tried)
         self._settled(job)
 
     def _may_hold(self, job: Job) -> bool:
         return job.attempt <= len(HOLDS) and not self.lanes.crowded(job.key)
 
-    def _hold(self, job: Job, error: Exception) -> None:
+    def _hold(self, job: Job, error: Exception, tried: Tried) -> None:
         """Try again here after a while; only deliveries of the same key wait for it."""
         seconds = HOLDS[job.attempt - 1]
         if isinstance(error, Retry) and error.after:
             seconds = min(max(seconds, error.after.total_seconds()), HOLDS[-1])
         _say("key held", job, error, seconds=seconds)
-        self.note(job.delivery, Waits(_in_words(error), seconds))
+        self.note(job, Waits(_in_words(error), seconds), tried)
         job.attempt += 1
         self.lanes.hold(job, seconds)
 
-    async def _try_later(self, job: Job, error: Exception) -> None:
+    async def _try_later(self, job: Job, error: Exception, tried: Tried) -> None:
         """Put a copy into the wait queue of this attempt's step."""
         at_least = 0.0
         if isinstance(error, Retry) and error.after:
@@ -170,14 +190,14 @@ class Settling:
         fitting = [s for s in SCHEDULE[job.attempt - 1 :] if s >= at_least] or SCHEDULE[-1:]
         await self._copy(job, wait_exchange(fitting[0]), job.source.queue, error, more=1)
         _say("delivery waits", job, error, seconds=fitting[0])
-        self.note(job.delivery, Waits(_in_words(error), fitting[0]))
+        self.note(job, Waits(_in_words(error), fitting[0]), tried)
 
-    async def _bury(self, job: Job, error: Exception) -> None:
+    async def _bury(self, job: Job, error: Exception, tried: Tried) -> None:
         """Put a copy into the dead letters, with the reason."""
         queue = dead_letter_queue(self.handlers.subscription)
         await self._copy(job, DEAD_LETTERS, queue, error)
         log.error("dead letter", extra=_facts(job, error))
-        self.note(job.delivery, DeadLetter(_in_words(error)))
+        self.note(job, DeadLetter(_in_words(error)), tried)
 
     async def _copy(
         self, job: Job, exchange: str, routing_key: str, error: Exception, more: int = 0

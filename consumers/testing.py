@@ -26,7 +26,7 @@ from bridge.wire import Line
 from consumers import database
 from consumers.database import Database
 from consumers.lanes import Job, Lanes, Source
-from consumers.outcome import DeadLetter, Handled, Outcome, Paused, Waits
+from consumers.outcome import DeadLetter, Handled, Outcome, Paused, Tried, Waits
 from consumers.pause import Pause
 from consumers.registry import EventT, Handlers
 from consumers.settings import Worker as Settings
@@ -78,20 +78,20 @@ class Trial:
 
         """
         named = message_id or self._ids.mint()
-        (outcome,) = await self._settled([_delivery(event, named)], attempt)
+        (outcome,) = await self._settled([delivery_of(event, named)], attempt)
         return outcome
 
     async def handle_all(self, events: Sequence[Event]) -> list[Outcome]:
         """Have events handled, in batches where the handler takes batches."""
-        deliveries = [_delivery(event, self._ids.mint()) for event in events]
+        deliveries = [delivery_of(event, self._ids.mint()) for event in events]
         return await self._settled(deliveries, 1) if deliveries else []
 
     async def _settled(self, deliveries: Sequence[Delivery], attempt: int) -> list[Outcome]:
         outcomes: dict[Delivery, Outcome] = {}
         complete = Signal()
 
-        def note(delivery: Delivery, outcome: Outcome) -> None:
-            outcomes.setdefault(delivery, outcome)
+        def note(job: Job, outcome: Outcome, _tried: Tried) -> None:
+            outcomes.setdefault(job.delivery, outcome)
             if len(outcomes) == len(deliveries):
                 complete.set()
 
@@ -145,7 +145,7 @@ class _NoCopies(Copier):
         """Confirm."""
 
 
-def _delivery(event: Event, message_id: str) -> Delivery:
+def delivery_of(event: Event, message_id: str) -> Delivery:
     """Give an event as RabbitMQ would deliver it."""
     body = msgspec.json.encode(event)
     key = f"{event.routing_key}.p00"

@@ -9,6 +9,7 @@ from bridge.topology import work_queue
 from bridge.waiting import heed_cancellation
 from consumers.database import Database
 from consumers.lanes import Job, Lanes, Source
+from consumers.outcome import Note
 from consumers.partitions import Members, share
 from consumers.pause import Pause
 from consumers.registry import Handler, Handlers
@@ -27,16 +28,19 @@ class Work:
         copier: Publishes those that failed.
         database: SQL for handlers.
         settings: The worker's.
+        note: Told what came of each attempt.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what handling needs
         self,
         handlers: Handlers,
         consuming: Broker,
         copier: Copier,
         database: Database,
         settings: Settings,
+        *,
+        note: Note,
     ) -> None:
         self.handlers = handlers
         self._consuming = consuming
@@ -49,6 +53,7 @@ class Work:
             database=database,
             copier=copier,
             settings=settings,
+            note=note,
         )
         self._batches = {handler: _Batch(handler) for handler in handlers.batches}
         self._sources: dict[int | None, Source] = {}
@@ -75,7 +80,7 @@ class Work:
             )
 
     async def _open(self, partition: int | None) -> None:
-        source = Source(queue=work_queue(self.handlers.subscription, partition))
+        source = Source(work_queue(self.handlers.subscription, partition), partition)
         self._sources[partition] = source
         key = _ordering_key if self.handlers.ordered else _no_key
 

@@ -24,6 +24,7 @@ from consumers.deciding import Deciding
 from consumers.decisions import Decisions
 from consumers.messages import archive
 from consumers.partitions import Members
+from consumers.records import Records
 from consumers.registry import Handlers
 from consumers.settings import Worker as Settings
 from consumers.work import Work
@@ -72,11 +73,20 @@ class Worker:
     _bound: float = FIRST_PAUSE
     _trouble: str = ""
 
+    def __post_init__(self) -> None:
+        self.records = Records(self.settings, self.name)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, work until the connection breaks, wait, connect again; until `stop`."""
-        await first_of(self._work_until(stop), self._tidy())
+        await first_of(self._work_until(stop), self._tidy(), self.records.run())
 
     async def _work_until(self, stop: asyncio.Event) -> None:
+        try:
+            await self._keep_working(stop)
+        finally:
+            await self.records.published()
+
+    async def _keep_working(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 await self._work(stop)
@@ -141,7 +151,16 @@ class Worker:
             await consuming.declare(
                 subscription(handlers.subscription, handlers.events, partitions=partitions)
             )
-            works.append(Work(handlers, consuming, copier, self.database, self.settings))
+            works.append(
+                Work(
+                    handlers,
+                    consuming,
+                    copier,
+                    self.database,
+                    self.settings,
+                    note=self.records.of(handlers.subscription),
+                )
+            )
         return works
 
     async def _share(self, consuming: Broker, copying: Broker, works: Sequence[Work]) -> None:

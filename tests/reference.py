@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import click
 from msgspec import Struct
@@ -17,6 +18,8 @@ from bridge.contract import CHANGES, EVENTS, Allow, Before, BeforeAddFriend, ord
 from bridge.contract.ordering import Rule
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
+from bridge.outcomes import KINDS, Attempt
+from bridge.outcomes import topology as outcomes_topology
 from bridge.policy import ALLOWED, SOURCES, Case, tables
 from bridge.policy.operators import OPERATORS
 from bridge.settings import Receiver, Settings
@@ -201,7 +204,8 @@ def topology() -> str:
         queues=downstream.queues("<name>", partitions=0, length=MOST_MESSAGES, size=MOST_BYTES),
         bindings=downstream.bindings("<name>", ("<pattern>",), partitions=0),
     )
-    parts = [BRIDGE, archived, subscription("<subscription>", ("<pattern>",)), others]
+    kept = outcomes_topology(7.0, 2 * 2**30)
+    parts = [BRIDGE, archived, subscription("<subscription>", ("<pattern>",)), kept, others]
     return "\n\n".join(
         (
             table(
@@ -245,6 +249,32 @@ def topology() -> str:
 
 def _arguments(arguments: Arguments) -> str:
     return ", ".join(f"`{name}={value}`" for name, value in arguments.items())
+
+
+def attempts() -> str:
+    """Give the fields of a record in the stream of outcomes."""
+    source = inspect.getsource(Attempt)
+    sentences = dict(re.findall(r'^    (\w+): .*\n    """(.*)"""$', source, re.MULTILINE))
+    words = {"str": "text", "int": "whole number", "float": "number", "NoneType": "null"}
+    return table(
+        *("field", "type", "meaning"),
+        rows=[
+            (
+                _code(name),
+                " or ".join(words[each.__name__] for each in get_args(type_) or (type_,)),
+                sentences[name],
+            )
+            for name, type_ in get_type_hints(Attempt).items()
+        ],
+    )
+
+
+def attempt_outcomes() -> str:
+    """Give what may come of an attempt."""
+    return table(
+        *("outcome", "meaning"),
+        rows=[(_code(name), sentence) for name, sentence in KINDS.items()],
+    )
 
 
 async def _rendered() -> str:
@@ -301,6 +331,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "lists": lambda: policy_keys(tables.Entries),
     "old names": old_names,
     "topology": topology,
+    "attempts": attempts,
+    "attempt outcomes": attempt_outcomes,
 }
 
 

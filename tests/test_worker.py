@@ -41,6 +41,7 @@ DOCUMENTED = (
 class Working:
     """A worker that runs in this process."""
 
+    worker: Worker
     stop: asyncio.Event
     task: asyncio.Task[None]
 
@@ -57,8 +58,9 @@ async def working(
     async with database.opened(database_url) as opened:
         await opened.create_tables()
         stop = asyncio.Event()
-        task = asyncio.create_task(Worker(settings, [handlers], opened).run(stop))
-        yield Working(stop, task)
+        worker = Worker(settings, [handlers], opened)
+        task = asyncio.create_task(worker.run(stop))
+        yield Working(worker, stop, task)
         stop.set()
         await asyncio.wait_for(task, 20)
 
@@ -399,7 +401,8 @@ async def test_an_outage_is_said_once_and_forgotten_afterwards(
     monkeypatch.setattr("random.uniform", hardly)
     caplog.set_level(logging.INFO)
     url = _sqlite(tmp_path)
-    async with line_to(amqp_url) as line, working(line.url, url, friend_verification.handlers):
+    handlers = friend_verification.handlers
+    async with line_to(amqp_url) as line, working(line.url, url, handlers, outcomes_days=0):
         await until(lambda: caplog.messages.count("working") == 1)
         line.cut()
         await until(lambda: bounds[:4] == [0.2, 0.4, 0.8, 1.6])
