@@ -22,6 +22,7 @@ from bridge.outcomes import KINDS, Attempt
 from bridge.outcomes import topology as outcomes_topology
 from bridge.policy import ALLOWED, SOURCES, Case, tables
 from bridge.policy.operators import OPERATORS
+from bridge.rights import USERS
 from bridge.settings import Receiver, Settings
 from bridge.slots import opened
 from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
@@ -309,6 +310,24 @@ def _labels(name: str, text: str) -> str:
     return ", ".join(_code(label) for label in labels if label != "le")
 
 
+def users() -> str:
+    """Give the users of RabbitMQ."""
+    return table(
+        *("user", "may declare", "may write to", "may read", "tags"),
+        rows=[
+            (
+                _code(name),
+                *(
+                    ", ".join(map(_code, sorted(names)))
+                    for names in (rights.declare, rights.write - {*rights.silent}, rights.read)
+                ),
+                ", ".join(map(_code, rights.tags)),
+            )
+            for name, rights in USERS.items()
+        ],
+    )
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings of the receiver": lambda: settings(Receiver),
     "settings of the consumers": lambda: settings(Worker),
@@ -333,6 +352,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "topology": topology,
     "attempts": attempts,
     "attempt outcomes": attempt_outcomes,
+    "users": users,
 }
 
 

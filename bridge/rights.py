@@ -1,0 +1,175 @@
+"""Who may do what in RabbitMQ: a user for each kind of process, with the least that it needs.
+
+    receiver     declares what the receiver needs, and publishes callbacks
+    consumers    declares and reads work queues; delays, buries and answers
+    operator     the commands for people: everything of the bridge, and users of other teams
+    monitoring   looks on
+
+What a process declares is read from its topology, so what is added there is allowed here.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge import outcomes, questions, topology
+from bridge.topology import Arguments, Topology
+
+ANY = "*"
+"""Stands in a name for what is not known beforehand."""
+
+DEFAULT = "amq.default"
+"""What RabbitMQ calls the exchange without a name where rights are concerned."""
+
+ANONYMOUS = f"amq.gen-{ANY}"
+"""Queues that RabbitMQ names, of which each belongs to one connection."""
+
+EVERYTHING = f"openim.{ANY}"
+
+NEVER = "(?!)"
+"""Matches no routing key, not even the empty one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    """What a user may do, by names in which `*` stands for any end."""
+
+    declare: frozenset[str] = frozenset()
+    write: frozenset[str] = frozenset()
+    """Exchanges to publish to, and whatever something is bound to or dead-letters into."""
+
+    read: frozenset[str] = frozenset()
+    """Queues to consume, and exchanges to bind to."""
+
+    silent: tuple[str, ...] = ()
+    """Topic exchanges that may be declared and bound, and not published to."""
+
+    tags: tuple[str, ...] = ()
+    """For the management API."""
+
+    def __or__(self, other: "Rights") -> "Rights":
+        """Give the rights of both."""
+        return Rights(
+            declare=self.declare | other.declare,
+            write=self.write | other.write,
+            read=self.read | other.read,
+            silent=self.silent + other.silent,
+            tags=self.tags + other.tags,
+        )
+
+
+def declaring(wanted: Topology) -> Rights:
+    """Give the rights that it takes to declare something."""
+    exchanges = {each.name: each.arguments for each in wanted.exchanges}
+    queues = {each.name: each.arguments for each in wanted.queues}
+    # RabbitMQ asks for both sides of whatever moves messages by itself.
+    moving = _pointing(exchanges, "alternate-exchange")
+    moving |= _pointing(queues, "x-dead-letter-exchange")
+    sources = {b.exchange for b in wanted.bindings} | {p.source for p in wanted.passages}
+    targets = {b.queue for b in wanted.bindings} | {p.target for p in wanted.passages}
+    return Rights(
+        declare=frozenset(exchanges) | frozenset(queues),
+        write=frozenset(targets) | frozenset(moving.values()),
+        read=frozenset(sources) | frozenset(moving),
+    )
+
+
+def _pointing(named: Mapping[str, Arguments], argument: str) -> dict[str, str]:
+    """Give which exchange each of `named` moves messages to by an argument."""
+    return {
+        name: str(arguments[argument])
+        for name, arguments in named.items()
+        if argument in arguments
+    }
+
+
+_SUBSCRIPTION = topology.subscription(ANY, (ANY,))
+_QUESTIONS = questions.PREFIX + ANY
+
+_RECEIVER = (
+    declaring(topology.BRIDGE)
+    | declaring(Topology(queues=(topology.archive(1, 2),)))
+    | declaring(topology.ARCHIVED)
+    | Rights(
+        # Questions have no exchange of their own, nor have answers.
+        write=frozenset({topology.RECEIVED, topology.REFUSED, DEFAULT}),
+        silent=(topology.CALLBACKS,),
+    )
+)
+
+_CONSUMERS = (
+    declaring(topology.BRIDGE)
+    | declaring(_SUBSCRIPTION)
+    | declaring(outcomes.topology(1, 2))
+    | Rights(
+        declare=frozenset({_QUESTIONS, ANONYMOUS}),
+        write=frozenset({*(each.name for each in _SUBSCRIPTION.exchanges), DEFAULT, ANONYMOUS}),
+        read=frozenset({topology.work_queue(ANY), topology.WORKERS, _QUESTIONS, ANONYMOUS}),
+        silent=(topology.CALLBACKS, topology.RECEIVED),
+    )
+)
+
+_OPERATOR = Rights(
+    declare=frozenset({EVERYTHING, ANONYMOUS}),
+    write=frozenset({EVERYTHING, ANONYMOUS, DEFAULT}),
+    read=frozenset({EVERYTHING, ANONYMOUS}),
+    tags=("administrator",),
+)
+
+USERS: Mapping[str, Rights] = {
+    "receiver": _RECEIVER,
+    "consumers": _CONSUMERS,
+    "operator": _OPERATOR,
+    "monitoring": Rights(tags=("monitoring",)),
+}
+"""The users, by name."""
+
+
+def pattern(names: Iterable[str]) -> str:
+    """Give the regular expression that matches these names."""
+    each = [re.escape(name).replace(r"\*", ".+").replace(r"\-", "-") for name in sorted(names)]
+    return f"^({'|'.join(each)})$" if each else "^$"
+
+
+def definitions(passwords: Mapping[str, str], host: str = "/") -> dict[str, Any]:
+    """Give what RabbitMQ imports: the users, and what they may do.
+
+    Args:
+        passwords: By name of user; RabbitMQ gets hashes of them.
+        host: The virtual host that it is all in.
+
+    """
+    return {
+        "vhosts": [{"name": host}],
+        "users": [_user(name, passwords[name]) for name in USERS],
+        "permissions": [
+            {
+                "user": name,
+                "vhost": host,
+                "configure": pattern(rights.declare),
+                "write": pattern(rights.write),
+                "read": pattern(rights.read),
+            }
+            for name, rights in USERS.items()
+        ],
+        "topic_permissions": [
+            {"user": name, "vhost": host, "exchange": exchange, "write": NEVER, "read": ".*"}
+            for name, rights in USERS.items()
+            for exchange in rights.silent
+        ],
+    }
+
+
+def _user(name: str, password: str) -> dict[str, Any]:
+    # The same password gives the same file, so that one can see whether it has changed.
+    salt = hashlib.sha256(f"{name}\0{password}".encode()).digest()[:4]
+    digest = salt + hashlib.sha256(salt + password.encode()).digest()
+    return {
+        "name": name,
+        "password_hash": base64.b64encode(digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": list(USERS[name].tags),
+    }

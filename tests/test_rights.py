@@ -1,0 +1,303 @@
+"""Each user of RabbitMQ can do the work of its process, and nothing more."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import aio_pika
+import aiohttp
+import pytest
+from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused
+from yarl import URL
+
+from bridge import openim, outcomes, topology
+from bridge.archive import as_it_is
+from bridge.broker import connect
+from bridge.contract import AfterAddFriend, AfterAddFriendAgree
+from bridge.rights import USERS, definitions, pattern
+from consumers.registry import Handlers, Reject, Retry
+from tests.brokers import OwnBroker, RabbitMQ
+from tests.commands import BRIDGE, CONSUMERS, Command, ran, started
+from tests.running import bridge, eventually, until
+from tests.test_asking import asking, deciding, policy, refused, says_no, verdict
+from tests.test_worker import channel_to, declared, taken_from, working
+
+PASSWORDS = {name: f"the-password-of-{name}" for name in USERS}
+
+WORK = topology.work_queue("shop")
+DEAD = topology.dead_letter_queue("shop")
+
+Act = Callable[[AbstractChannel, str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A broker with our users."""
+
+    admin: str
+    management_url: str
+
+    def url(self, user: str) -> str:
+        """Give where a user connects."""
+        return str(URL(self.admin).with_user(user).with_password(PASSWORDS[user]))
+
+    async def operate(
+        self, program: tuple[str, ...], *words: str, folder: Path, code: int = 0
+    ) -> Command:
+        """Run a command as the operator does."""
+        command = await ran(program, *words, folder=folder, **self.operator)
+        assert command.process.returncode == code, command.err
+        return command
+
+    @property
+    def operator(self) -> dict[str, str]:
+        """The operator's settings."""
+        return {
+            "BRIDGE_AMQP_URL": self.url("operator"),
+            "BRIDGE_MANAGEMENT_URL": str(URL(self.management_url).with_user(None)),
+            "CONSUMERS_AMQP_URL": self.url("operator"),
+        }
+
+
+@pytest.fixture
+async def broker(spare_broker: RabbitMQ, own_broker: OwnBroker) -> Allowed:
+    """A broker that has imported our definitions, into a virtual host of its own."""
+    host = URL(own_broker.amqp_url).path.removeprefix("/")
+    async with aiohttp.ClientSession(raise_for_status=True) as api:
+        await api.post(
+            f"{spare_broker.management_url}/api/definitions", json=definitions(PASSWORDS, host)
+        )
+    return Allowed(own_broker.amqp_url, spare_broker.management_url)
+
+
+@asynccontextmanager
+async def shop(broker: Allowed, folder: Path) -> AsyncIterator[Handlers]:
+    """Run a worker that once fails, and buries every agreement."""
+    handlers, failed = Handlers("shop"), asyncio.Event()
+
+    @handlers.on(AfterAddFriend, sql=False)
+    async def delay(_event: AfterAddFriend) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise Retry("the first time")
+        done.set()
+
+    @handlers.on(AfterAddFriendAgree, sql=False)
+    async def bury(_event: AfterAddFriendAgree) -> None:
+        raise Reject("never")
+
+    done = asyncio.Event()
+    async with working(broker.url("consumers"), f"sqlite:///{folder}/shop.db", handlers):
+        await declared(broker.admin, "shop")
+        yield handlers
+        async with asyncio.timeout(20):
+            await done.wait()
+
+
+async def test_the_receiver_publishes_and_archives(broker: Allowed, tmp_path: Path) -> None:
+    async with bridge(tmp_path, broker.url("receiver")) as running:
+        await running.openim.post(*openim.sample(AfterAddFriend.command))
+        await running.drained()
+    async with connect(broker.admin, name="test", timeout=10) as connection:
+        past = await as_it_is(connection, timeout=5)
+        archived = [each.command async for each in past.read(None)]
+    assert archived == [AfterAddFriend.command]
+    kept = await taken_from(broker.admin, topology.UNROUTED)
+    assert kept.type == AfterAddFriend.command
+
+
+async def test_the_receiver_asks_and_a_worker_answers(broker: Allowed, tmp_path: Path) -> None:
+    path = policy(tmp_path)
+    async with (
+        asking(tmp_path, broker.url("receiver"), path) as running,
+        deciding(broker.url("consumers"), says_no),
+    ):
+        assert refused(20001)(await verdict(running))
+
+
+async def test_what_a_queue_refuses_is_offered_again(broker: Allowed, tmp_path: Path) -> None:
+    async with (
+        bridge(tmp_path, broker.url("receiver")) as running,
+        channel_to(broker.admin) as channel,
+    ):
+        await running.connected()
+        queue = await channel.declare_queue(
+            "full", arguments={"x-max-length": 0, "x-overflow": "reject-publish"}
+        )
+        await queue.bind(topology.CALLBACKS, "#")
+        await running.openim.post(*openim.sample(AfterAddFriend.command))
+        await running.drained()
+        waits = await taken_from(broker.admin, topology.REFUSED)
+    assert waits.type == AfterAddFriend.command
+
+
+async def kinds(amqp_url: str) -> set[str]:
+    """Give what has come of attempts."""
+    async with connect(amqp_url, name="test", timeout=10) as connection:
+        return {each.outcome async for each in outcomes.read(connection, 5)}
+
+
+async def test_a_worker_delays_and_buries(broker: Allowed, tmp_path: Path) -> None:
+    async with shop(broker, tmp_path), bridge(tmp_path, broker.url("receiver")) as running:
+        await running.openim.post(*openim.sample(AfterAddFriend.command))
+        await running.openim.post(*openim.sample(AfterAddFriendAgree.command))
+        dead = await taken_from(broker.admin, DEAD)
+        await eventually(lambda: kinds(broker.admin), {outcomes.DEAD_LETTER}.issubset)
+    assert dead.type == AfterAddFriendAgree.command
+
+
+async def test_workers_share_partitions(broker: Allowed, tmp_path: Path) -> None:
+    handlers, seen = Handlers("chat", ordered=True), asyncio.Event()
+
+    @handlers.on(AfterAddFriend, sql=False)
+    async def see(_event: AfterAddFriend) -> None:
+        seen.set()
+
+    url = f"sqlite:///{tmp_path}/chat.db"
+    async with (
+        working(broker.url("consumers"), url, handlers),
+        bridge(tmp_path, broker.url("receiver")) as running,
+    ):
+        await declared(broker.admin, "chat.p15")
+        await running.openim.post(*openim.sample(AfterAddFriend.command))
+        async with asyncio.timeout(20):
+            await seen.wait()
+
+
+async def test_the_operator_looks_replays_and_subscribes(
+    broker: Allowed, tmp_path: Path
+) -> None:
+    operate = partial(broker.operate, folder=tmp_path)
+    tail = started(BRIDGE, *("tail", "--count", "2"), folder=tmp_path, **broker.operator)
+    async with bridge(tmp_path, broker.url("receiver")) as running, tail as watching:
+        await watching.says("watching")
+        async with shop(broker, tmp_path):
+            await running.openim.post(*openim.sample(AfterAddFriend.command))
+            await running.openim.post(*openim.sample(AfterAddFriendAgree.command))
+            await until(lambda: watching.out.count("\n") == 2)
+        listing = ("dead-letters", "list", "shop")
+        await eventually(
+            lambda: ran(CONSUMERS, *listing, folder=tmp_path, **broker.operator),
+            lambda command: "never" in command.out,
+        )
+    await operate(CONSUMERS, "dead-letters", "replay", "shop", "--all")
+    await operate(BRIDGE, *("subscribe", "team", "--commands", "friend.*", "--since", "1h"))
+    await operate(BRIDGE, "unsubscribe", "team", "--yes")
+    assert (await taken_from(broker.admin, WORK)).type == AfterAddFriendAgree.command
+
+
+async def get(channel: AbstractChannel, queue: str) -> None:
+    """Take a message from a queue, if there is one."""
+    await (await channel.get_queue(queue, ensure=False)).get(fail=False)
+
+
+async def publish(channel: AbstractChannel, exchange: str) -> None:
+    """Publish a callback to an exchange."""
+    found = await channel.get_exchange(exchange, ensure=False)
+    await found.publish(aio_pika.Message(b"{}"), "friend.after.add_friend.p01")
+
+
+async def declare(channel: AbstractChannel, queue: str) -> None:
+    """Make a queue."""
+    await channel.declare_queue(queue, durable=True)
+
+
+async def delete(channel: AbstractChannel, queue: str) -> None:
+    """Delete a queue."""
+    await channel.queue_delete(queue)
+
+
+async def bind(channel: AbstractChannel, queue: str) -> None:
+    """Bring a queue all callbacks."""
+    await (await channel.get_queue(queue, ensure=False)).bind(topology.CALLBACKS, "#")
+
+
+TOO_MUCH: list[tuple[str, Act, str]] = [
+    ("receiver", get, WORK),
+    ("receiver", get, DEAD),
+    ("receiver", get, topology.ARCHIVE),
+    ("receiver", publish, topology.CALLBACKS),
+    ("receiver", publish, topology.RETRY),
+    ("receiver", publish, topology.DEAD_LETTERS),
+    ("receiver", declare, "openim.work.own"),
+    ("receiver", bind, WORK),
+    ("receiver", delete, WORK),
+    ("consumers", get, DEAD),
+    ("consumers", get, topology.ARCHIVE),
+    ("consumers", get, "openim.sub.team"),
+    ("consumers", publish, topology.RECEIVED),
+    ("consumers", publish, topology.CALLBACKS),
+    ("consumers", declare, "openim.sub.own"),
+    ("consumers", bind, "openim.sub.team"),
+    ("consumers", delete, topology.ARCHIVE),
+    ("operator", get, "accounts"),
+    ("operator", declare, "accounts.own"),
+    ("operator", publish, "amq.topic"),
+    ("monitoring", get, WORK),
+    ("monitoring", publish, topology.RECEIVED),
+    ("monitoring", declare, "openim.work.own"),
+    ("monitoring", bind, WORK),
+]
+"""Who shall not do what to which queue or exchange."""
+
+
+async def is_refused(broker: Allowed, user: str, act: Act, name: str) -> bool:
+    async with channel_to(broker.url(user)) as channel:
+        try:
+            await act(channel, name)
+        except ChannelAccessRefused:
+            return True
+    return False
+
+
+async def test_nobody_does_more(broker: Allowed) -> None:
+    handlers = (AfterAddFriend.routing_key,)
+    async with connect(broker.admin, name="test", timeout=10) as connection:
+        await connection.declare(topology.BRIDGE)
+        await connection.declare(topology.subscription("shop", handlers))
+        await connection.declare(topology.Topology(queues=(topology.archive(60, 2**20),)))
+    async with channel_to(broker.admin) as channel:
+        await declare(channel, "openim.sub.team")
+        await declare(channel, "accounts")
+    allowed = [
+        (user, act.__name__, name)
+        for user, act, name in TOO_MUCH
+        if not await is_refused(broker, user, act, name)
+    ]
+    assert allowed == []
+
+
+async def test_nobody_but_the_operator_may_administer(broker: Allowed) -> None:
+    async def status(user: str) -> int:
+        url = URL(broker.management_url).with_user(user).with_password(PASSWORDS[user])
+        async with aiohttp.ClientSession() as api, api.get(url / "api/users") as answer:
+            return answer.status
+
+    assert {user: await status(user) for user in USERS} == {
+        "receiver": 401,
+        "consumers": 401,
+        "operator": 200,
+        "monitoring": 401,
+    }
+
+
+def test_the_definitions_hold_no_password_but_hashes_of_them() -> None:
+    made = definitions(PASSWORDS)
+    assert not any(password in str(made) for password in PASSWORDS.values())
+    (hashed,) = (user["password_hash"] for user in made["users"] if user["name"] == "operator")
+    salt, digest = (kept := base64.b64decode(hashed))[:4], kept[4:]
+    assert digest == hashlib.sha256(salt + PASSWORDS["operator"].encode()).digest()
+    assert made == definitions(PASSWORDS)
+
+
+def test_a_name_is_taken_by_the_letter_but_for_its_star() -> None:
+    assert pattern(["openim.work.*", "amq.gen-*", "a.b"]) == (
+        r"^(a\.b|amq\.gen-.+|openim\.work\..+)$"
+    )
+    assert pattern([]) == "^$"
