@@ -6,6 +6,7 @@ import click
 
 from bridge import (
     decide_cli,
+    documents_cli,
     logs,
     openim,
     policy,
@@ -158,5 +159,6 @@ for command in (
     *replay_cli.COMMANDS,
     *webhooks_yml_cli.COMMANDS,
     *decide_cli.COMMANDS,
+    *documents_cli.COMMANDS,
 ):
     main.add_command(command)

@@ -16,6 +16,7 @@ from bridge import downstream
 from bridge.asking import OUTCOMES
 from bridge.contract import CHANGES, EVENTS, Allow, Before, BeforeAddFriend, ordering
 from bridge.contract.ordering import Rule
+from bridge.documents.envelope import HEADERS, PROPERTIES, Part
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
 from bridge.outcomes import KINDS, Attempt
@@ -188,6 +189,11 @@ def changes() -> str:
     )
 
 
+def parts(kind: str, every: Iterable[Part]) -> str:
+    """Give what a message says beside its body."""
+    return table(kind, "value", rows=[(_code(each.name), each.text) for each in every])
+
+
 def old_names() -> str:
     """Give the names of callbacks before OpenIM 3.7."""
     return table(
@@ -335,6 +341,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "commands of the receiver": lambda: commands("openim-bridge", bridge_cli.main),
     "commands of the consumers": lambda: commands("openim-consumers", consumers_cli.main),
     "metrics": metrics,
+    "properties": lambda: parts("property", PROPERTIES),
+    "headers": lambda: parts("header", HEADERS),
     "callbacks": callbacks,
     "changes": changes,
     "sources": sources,

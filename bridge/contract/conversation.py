@@ -14,6 +14,7 @@ class ConversationEvent(Event, frozen=True, kw_only=True):
     """Conversations are created."""
 
     subject = "conversation"
+    since = "after v3.8.3"
     ordering = Field("conversationId")
     # The Enterprise edition, and builds before October 2025 (PR #3609), write snake case.
     aliases: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -51,7 +52,10 @@ class CreateSingleChatConversations(ConversationEvent, frozen=True, kw_only=True
 
 
 class CreateGroupChatConversations(ConversationEvent, frozen=True, kw_only=True):
-    """A group's members get its conversation; `owner_user_id` is blank, no member is named."""
+    """A group's members get its conversation.
+
+    `owner_user_id` is blank, and no member is named.
+    """
 
     group_id: str = field(name="groupId", default="")
 
@@ -68,7 +72,10 @@ class BeforeCreateSingleChatConversations(
 class AfterCreateSingleChatConversations(
     After, CreateSingleChatConversations, frozen=True, kw_only=True
 ):
-    """One side of a dialogue was created, or its creation failed unnoticed."""
+    """One side of a dialogue was created.
+
+    Said also when storing it failed.
+    """
 
 
 class BeforeCreateGroupChatConversations(

@@ -13,6 +13,11 @@ Int32: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Uint32: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
+JsonText: TypeAlias = Annotated[
+    str, Meta(extra_json_schema={"contentMediaType": "application/json"})
+]
+"""A string that holds a JSON document of its own."""
+
 _ACRONYMS = {"id": "ID", "ids": "IDs", "url": "URL"}
 
 
@@ -34,6 +39,9 @@ class Event(Struct, frozen=True, kw_only=True, rename=wire_name):
 
     old_commands: ClassVar[tuple[str, ...]] = ()
     """The callback commands of releases before v3.7."""
+
+    since: ClassVar[str] = ""
+    """The first release that sends it, where not all since v3.7 do."""
 
     config_key: ClassVar[str] = ""
     """What it is called in OpenIM's `config/webhooks.yml`."""

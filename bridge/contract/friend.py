@@ -43,7 +43,10 @@ class AfterAddFriend(After, AddFriend, frozen=True, kw_only=True):
 
 
 class AddFriendAgree(FriendEvent, frozen=True, kw_only=True):
-    """A friend application is accepted; a rejected one is not reported at all."""
+    """A friend application is accepted.
+
+    One that is rejected is not reported at all.
+    """
 
     ordering = Pair("fromUserID", "blackUserID")
     # The server's spelling is odd, and OpenIM's documentation shows another one.
@@ -70,6 +73,8 @@ class BeforeAddFriendAgree(Before, AddFriendAgree, frozen=True, kw_only=True):
 
 class AfterAddFriendAgree(After, AddFriendAgree, frozen=True, kw_only=True):
     """A friend application was accepted: the two are friends now."""
+
+    since = "v3.8.1"
 
 
 class SetFriendRemark(FriendEvent, frozen=True, kw_only=True):

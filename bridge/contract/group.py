@@ -62,7 +62,10 @@ class BeforeCreateGroup(Before, CreateGroup, frozen=True, kw_only=True):
 
 
 class AfterCreateGroup(After, CreateGroup, frozen=True, kw_only=True):
-    """A group was created; owner and administrators are listed a second time as members."""
+    """A group was created.
+
+    Owner and administrators are listed a second time, as ordinary members.
+    """
 
 
 class JoiningMember(Struct, frozen=True, kw_only=True, rename=wire_name):
@@ -164,7 +167,10 @@ class AfterTransferGroupOwner(After, GroupEvent, frozen=True, kw_only=True):
 
 
 class SetGroupInfo(GroupEvent, frozen=True, kw_only=True):
-    """A group's description changes, by the older call; blank is what was not given."""
+    """A group's description changes, by the older call.
+
+    Blank is what was not given.
+    """
 
     operation_id: str = ""
     """Always blank."""
@@ -187,7 +193,10 @@ class BeforeSetGroupInfo(Before, SetGroupInfo, frozen=True, kw_only=True):
 
 
 class AfterSetGroupInfo(After, SetGroupInfo, frozen=True, kw_only=True):
-    """A group's description was changed, by the older call; None is no part of it."""
+    """A group's description was changed, by the older call.
+
+    None is no part of the change.
+    """
 
     ex: str | None = None
     need_verification: Int32 | None = None
@@ -196,7 +205,12 @@ class AfterSetGroupInfo(After, SetGroupInfo, frozen=True, kw_only=True):
 
 
 class SetGroupInfoEx(GroupEvent, frozen=True, kw_only=True):
-    """Parts of a group's description change; None is no part of it."""
+    """Parts of a group's description change.
+
+    None is no part of the change.
+    """
+
+    since = "v3.8.1"
 
     operation_id: str = ""
     """Always blank."""
@@ -231,7 +245,10 @@ class AfterSetGroupInfoEx(After, SetGroupInfoEx, frozen=True, kw_only=True):
 
 
 class SetGroupMemberInfo(GroupEvent, frozen=True, kw_only=True):
-    """A member's description changes, one member per event; None is no part of it."""
+    """A member's description changes.
+
+    There is one event for each member that a request names. None is no part of the change.
+    """
 
     user_id: str = ""
     nickname: str | None = field(name="nickName", default=None)

@@ -2,7 +2,7 @@
 
 from msgspec import field
 
-from bridge.contract.event import After, Before, Event, Int32, Int64, Uint32
+from bridge.contract.event import After, Before, Event, Int32, Int64, JsonText, Uint32
 from bridge.contract.ordering import Dialogue, Either, Field
 
 
@@ -17,6 +17,7 @@ class Message(MessageEvent, frozen=True, kw_only=True):
 
     send_id: str
     server_msg_id: str = ""
+    """One for each accepted message: tells two messages apart."""
     client_msg_id: str = ""
     """Chosen by the client, and kept when it sends the same message again."""
     operation_id: str = ""
@@ -29,7 +30,7 @@ class Message(MessageEvent, frozen=True, kw_only=True):
     send_time: Int64 = 0
     """Unix milliseconds; the best hint at the order in which messages were sent."""
     create_time: Int64 = 0
-    content: str = ""
+    content: JsonText = ""
     """A JSON document of its own, whose shape depends on `content_type`."""
     seq: Uint32 = 0
     """0 until the message is stored; only AfterMsgSaveDB has the number."""
@@ -40,13 +41,21 @@ class Message(MessageEvent, frozen=True, kw_only=True):
 
 
 class BeforeSendMsg(Before, Message, frozen=True, kw_only=True):
-    """A message wants to be accepted, in a dialogue or a group."""
+    """A message wants to be accepted, in a dialogue or a group.
+
+    Typing is left out, and in releases after v3.8.3 notifications are (content types 1000 to
+    5000).
+    """
 
     command = ""
 
 
 class AfterSendMsg(After, Message, frozen=True, kw_only=True):
-    """A message was accepted, in a dialogue or a group; it may not be stored yet."""
+    """A message was accepted, in a dialogue or a group; it may not be stored yet.
+
+    Typing is left out, and in releases after v3.8.3 notifications are (content types 1000 to
+    5000).
+    """
 
     command = ""
 
@@ -103,6 +112,7 @@ class AfterMsgSaveDB(After, Message, frozen=True, kw_only=True):
     """
 
     ordering = Either(Dialogue(), Field("groupID", prefix="sg_"))
+    since = "after v3.8.3"
 
     recv_id: str = ""
     """Blank in a group."""

@@ -2,14 +2,15 @@
 
 from msgspec import field
 
-from bridge.contract.event import Before, Event, Int32, Int64
+from bridge.contract.event import Before, Event, Int32, Int64, JsonText
 from bridge.contract.ordering import Either, Field, Receivers
 
 
 class PushEvent(Event, frozen=True, kw_only=True):
     """Something is about to be pushed, be it a message, a notification or a read receipt.
 
-    A refusal, a late reply or an unreadable one drops this push.
+    Notifications and read receipts come too, so there are more of these than of messages. A
+    refusal, a late reply or an unreadable one drops this push.
     """
 
     subject = "push"
@@ -23,7 +24,8 @@ class PushEvent(Event, frozen=True, kw_only=True):
     content_type: Int32 = 0
     session_type: Int32 = 0
     at_user_id_list: list[str] | None = None
-    content: str = ""
+    content: JsonText = ""
+    """A JSON document of its own, whose shape depends on `content_type`."""
 
 
 class UserPushEvent(PushEvent, frozen=True, kw_only=True):

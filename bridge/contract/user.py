@@ -54,7 +54,10 @@ class ProfileEvent(UserEvent, frozen=True, kw_only=True):
 
 
 class PartialProfileEvent(ProfileEvent, frozen=True, kw_only=True):
-    """Parts of a user's profile change; None is no part of it."""
+    """Parts of a user's profile change.
+
+    None is no part of the change.
+    """
 
     nickname: str | None = field(name="nickName", default=None)
     face_url: str | None = None
@@ -67,7 +70,10 @@ class BeforeUpdateUserInfo(Before, PartialProfileEvent, frozen=True, kw_only=Tru
 
 
 class AfterUpdateUserInfo(After, ProfileEvent, frozen=True, kw_only=True):
-    """A profile was replaced, by the deprecated call; blank is what was not given."""
+    """A profile was replaced, by the deprecated call.
+
+    Blank is what was not given.
+    """
 
     nickname: str = field(name="nickName", default="")
     face_url: str = ""
