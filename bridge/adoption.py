@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from bridge import slots
@@ -17,11 +18,12 @@ PAUSE = 5.0
 """Seconds between looks for journals that nobody owns any more."""
 
 
-async def adopt(settings: Settings, metrics: Metrics) -> None:
+async def adopt(current: Callable[[], Settings], metrics: Metrics) -> None:
     """Look for journals that nobody owns any more and publish them, one by one; for ever."""
-    path = Path(settings.journal_path)
+    path = Path(current().journal_path)
     broken: set[Path] = set()
     while True:
+        settings = current()
         for slot in set(slots.left_behind(path)) - broken:
             try:
                 with slots.opened(slot, settings.journal_quota) as left:

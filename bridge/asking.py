@@ -125,7 +125,7 @@ class Asking:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.wanted = asyncio.Event()
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._ids = map(str, itertools.count(1))
@@ -155,9 +155,9 @@ class Asking:
         while True:
             try:
                 async with connect(
-                    self._settings.amqp_url,
+                    self.settings.amqp_url,
                     name="openim-bridge asking",
-                    timeout=self._settings.connect_timeout,
+                    timeout=self.settings.connect_timeout,
                 ) as broker:
                     questions = Questions(broker, self._answered, self._returned)
                     await questions.listen()
@@ -182,7 +182,7 @@ class Asking:
         rest = self._rests.setdefault(asked.event, _Rest())
         if self._now is None or not self._now[0].unblocked.is_set():
             self._refuse(asked, AWAY)
-        elif len(self._open) >= self._settings.questions:
+        elif len(self._open) >= self.settings.questions:
             self._refuse(asked, FULL)
         elif not rest.let_through(self._loop.time()):
             self._refuse(asked, RESTING)

@@ -1,6 +1,7 @@
 """The command `openim-bridge`."""
 
 import sys
+from contextlib import suppress
 
 import click
 
@@ -29,8 +30,11 @@ from bridge.commands import (
     own_url,
     problems_explained,
     run,
+    settings_again,
     settings_or_exit,
 )
+from bridge.loading import BadSettings
+from bridge.reloading import merged
 from bridge.settings import Receiver
 
 __all__ = [
@@ -63,7 +67,7 @@ def receive() -> None:
     logs.set_up(settings.log_format, settings.log_level)
     with problems_explained():
         if settings.workers == 1:
-            run(server.serve(settings))
+            run(server.serve(settings, read_again=settings_again))
         else:
             sys.exit(_receive_with_workers(settings))
 
@@ -72,13 +76,20 @@ def _receive_with_workers(settings: Receiver) -> int:
     # Each reads it for itself; what is wrong with it is said once, before they start.
     policy.read(settings.policy)
     listeners = workers.sockets(settings.host, settings.port, settings.workers)
+    current = [settings]
 
     def work(worker: workers.Worker) -> int:
+        logs.set_up(current[0].log_format, current[0].log_level)
         with problems_explained():
-            run(server.serve(settings, worker))
+            run(server.serve(current[0], worker, settings_again))
         return 0
 
-    return workers.Workers(listeners, work, reload=bool(settings.policy)).run()
+    def read_again() -> None:
+        # For those that replace one that died; mistakes are for the workers to report.
+        with suppress(BadSettings):
+            current[0] = merged(current[0], settings_again()).settings
+
+    return workers.Workers(listeners, work, read_again).run()
 
 
 @main.command()

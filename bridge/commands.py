@@ -30,6 +30,16 @@ def own_settings() -> Receiver:
     return settings_or_exit(Receiver, os.environ)
 
 
+def settings_again() -> Receiver:
+    """Read them again, as files may have changed.
+
+    Raises:
+        BadSettings: with what is wrong.
+
+    """
+    return load(Receiver, os.environ)
+
+
 def own_url() -> str:
     """Give the URL of a receiver with our settings, on this machine, as OpenIM calls it."""
     settings = own_settings()

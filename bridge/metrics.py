@@ -87,9 +87,9 @@ class Metrics(Collector):
             "Callbacks answered after RabbitMQ's confirm, as the journal had no room",
             registry=self._registry,
         )
-        self.policy_reads = Counter(
-            "openim_bridge_policy_reads_total",
-            "Times the policy was read again: taken, or refused for its mistakes",
+        self.reloads = Counter(
+            "openim_bridge_reloads_total",
+            "Times settings and policy were read again: taken, or refused for mistakes",
             ["outcome"],
             registry=self._registry,
         )

@@ -81,8 +81,7 @@ class Receiver:
     draining: bool = False
 
     def __post_init__(self) -> None:
-        self.callers = Callers(self.settings)
-        self.metrics.watch_secrets(self.callers.secrets)
+        self.use(self.settings, self.policy)
         self._encoder = Encoder(self.settings.partitions)
         self.refusals = Refusals(self.metrics)
         self._lines = Sampled()
@@ -92,6 +91,15 @@ class Receiver:
             "/readyz": self._ready,
             "/metrics": self._show_metrics,
         }
+
+    def use(self, settings: Settings, policy: Policy) -> None:
+        """Go on with these settings and this policy, from the next callback on."""
+        self.settings = self.forwarder.settings = self.asking.settings = settings
+        self.callers = Callers(settings)
+        self.metrics.watch_secrets(self.callers.secrets)
+        self.policy = policy
+        if policy.asks:
+            self.asking.wanted.set()
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer one request."""

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bridge import policy, slots, workers
 from bridge.adoption import adopt
@@ -15,9 +16,9 @@ from bridge.asking import Asking
 from bridge.connection import Server
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal
-from bridge.loading import BadSettings
 from bridge.metrics import Metrics
 from bridge.receiver import Receiver
+from bridge.reloading import ReadAgain, keep_up
 from bridge.settings import Receiver as Settings
 from bridge.waiting import hang_up_signal, stop_signal
 
@@ -44,7 +45,7 @@ async def listening(
     listener = await asyncio.get_running_loop().create_server(server, sock=own)
     try:
         yield own.getsockname()[1]
-        patience = settings.grace_period
+        patience = receiver.settings.grace_period
     finally:
         receiver.draining = True
         listener.close()
@@ -74,9 +75,16 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, worker: workers.Worker | None = None
+    settings: Settings,
+    worker: workers.Worker | None = None,
+    read_again: ReadAgain | None = None,
 ) -> AsyncIterator[Running]:
     """Receive and forward during the block, and stop in good order at its end.
+
+    Args:
+        settings: To begin with.
+        worker: Which of several this is, if there are several.
+        read_again: Reads the settings again at SIGHUP; else only the policy is read.
 
     Raises:
         BadSettings: the policy cannot be used.
@@ -85,39 +93,29 @@ async def running(
 
     """
     # First: what is changed while it is read is read again.
-    hung_up = hang_up_signal() if settings.policy else asyncio.Event()
+    hung_up = hang_up_signal()
     decisions = policy.read(settings.policy)
     with slots.taken(Path(settings.journal_path), settings.journal_quota) as journal:
-        metrics = Metrics(journal)
-        forwarder = Forwarder(journal, settings, metrics)
-        metrics.watch(lambda: forwarder.link.connected)
-        asking = Asking(settings, metrics)
-        receiver = Receiver(settings, journal, forwarder, metrics, decisions, asking, worker)
-        _use(receiver, decisions)
+        receiver = _made(settings, journal, decisions, worker)
         server = Server(receiver)
         try:
             async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(journal.run()),
-                    tasks.create_task(forwarder.run()),
-                    tasks.create_task(asking.run()),
-                    tasks.create_task(adopt(settings, metrics)),
-                    tasks.create_task(_keep_to(settings.policy, receiver, hung_up)),
-                ]
+                works = _works(receiver, read_again, hung_up)
+                background = [tasks.create_task(work) for work in works]
                 async with (
-                    workers.telling(worker, metrics.render),
+                    workers.telling(worker, receiver.metrics.render),
                     listening(server, receiver, worker.listener if worker else None) as port,
                 ):
                     _note_listening(port, receiver)
                     yield Running(
                         port=port,
                         journal=journal,
-                        forwarder=forwarder,
+                        forwarder=receiver.forwarder,
                         receiver=receiver,
                         server=server,
                     )
                     log.info("stopping", extra={"waiting": journal.depth})
-                await _flush(journal, forwarder, settings.grace_period)
+                await _flush(journal, receiver.forwarder, receiver.settings.grace_period)
                 for task in background:
                     task.cancel()
         except ExceptionGroup as group:
@@ -125,37 +123,46 @@ async def running(
         log.info("stopped", extra={"waiting": journal.depth})
 
 
+def _made(
+    settings: Settings,
+    journal: Journal,
+    decisions: policy.Policy,
+    worker: workers.Worker | None,
+) -> Receiver:
+    metrics = Metrics(journal)
+    forwarder = Forwarder(journal, settings, metrics)
+    metrics.watch(lambda: forwarder.link.connected)
+    asking = Asking(settings, metrics)
+    return Receiver(settings, journal, forwarder, metrics, decisions, asking, worker)
+
+
+def _works(
+    receiver: Receiver, read_again: ReadAgain | None, hung_up: asyncio.Event
+) -> list[Coroutine[Any, Any, None]]:
+    """Give what goes on for as long as callbacks are taken."""
+    return [
+        receiver.journal.run(),
+        receiver.forwarder.run(),
+        receiver.asking.run(),
+        adopt(lambda: receiver.settings, receiver.metrics),
+        keep_up(receiver, read_again, hung_up),
+    ]
+
+
 def _note_listening(port: int, receiver: Receiver) -> None:
     waiting, secrets = receiver.journal.depth, receiver.callers.secrets
     log.info("listening", extra={"port": port, "waiting": waiting, "secrets": secrets})
 
 
-def _use(receiver: Receiver, decisions: policy.Policy) -> None:
-    receiver.policy = decisions
-    if decisions.asks:
-        receiver.asking.wanted.set()
-
-
-async def _keep_to(path: str, receiver: Receiver, hung_up: asyncio.Event) -> None:
-    """Read the policy again whenever it is asked for; one with mistakes changes nothing."""
-    while True:
-        await hung_up.wait()
-        hung_up.clear()
-        try:
-            _use(receiver, await asyncio.to_thread(policy.read, path, receiver.policy))
-        except BadSettings as error:
-            receiver.metrics.policy_reads.labels("refused").inc()
-            log.error("policy kept as it was", extra={"problems": error.problems})  # noqa: TRY400
-        else:
-            receiver.metrics.policy_reads.labels("taken").inc()
-            log.info("policy read", extra={"callbacks": len(receiver.policy.rulings)})
-
-
-async def serve(settings: Settings, worker: workers.Worker | None = None) -> None:
+async def serve(
+    settings: Settings,
+    worker: workers.Worker | None = None,
+    read_again: ReadAgain | None = None,
+) -> None:
     """Receive and forward until SIGTERM or SIGINT, alone or as one of several workers."""
     stop = stop_signal()
     _open_many_files()
-    async with running(settings, worker):
+    async with running(settings, worker, read_again):
         await stop.wait()
 
 

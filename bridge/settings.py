@@ -41,6 +41,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     table: ClassVar[str]
     """Name of the table in the file, and, in capitals, prefix of the variables."""
+    reloaded: ClassVar[frozenset[str]] = frozenset()
+    """Names of those that a process reads again at SIGHUP."""
 
 
 class Process(Settings, frozen=True, kw_only=True):
@@ -75,6 +77,14 @@ class Receiver(Connected, frozen=True, kw_only=True):
     """Settings of the receiver, `openim-bridge receive`."""
 
     table: ClassVar[str] = "bridge"
+    reloaded: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("log_format", "log_level", "amqp_url", "connect_timeout", "confirm_timeout"),
+            *("path", "secrets", "sources", "proxies", "policy", "questions"),
+            *("max_body", "body_timeout", "reply_timeout", "keepalive_timeout"),
+            *("grace_period", "window"),
+        )
+    )
 
     host: Host = "127.0.0.1"
     port: Port = 10006

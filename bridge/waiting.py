@@ -39,6 +39,8 @@ def hang_up_signal() -> asyncio.Event:
     """Give an event that SIGHUP sets, which would otherwise end the process."""
     hung_up = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    # One that came since the fork of a worker has waited for this.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     return hung_up
 
 

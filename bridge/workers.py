@@ -104,14 +104,14 @@ class Workers:
     Args:
         listeners: A socket for each.
         work: What each does.
-        reload: Whether SIGHUP is passed on to them instead of ending all.
+        hung_up: Called at SIGHUP, before it is passed on to them.
 
     """
 
     def __init__(
-        self, listeners: list[socket.socket], work: Work, *, reload: bool = False
+        self, listeners: list[socket.socket], work: Work, hung_up: Callable[[], None]
     ) -> None:
-        self._reload = reload
+        self._hung_up = hung_up
         self._folder = Path(tempfile.mkdtemp(prefix="openim-bridge-"))
         paths = tuple(self._folder / str(number) for number in range(len(listeners)))
         self._workers = [
@@ -127,8 +127,7 @@ class Workers:
         """Run until SIGTERM or SIGINT; give the worst exit code of those asked to stop."""
         for number in _STOPS:
             signal.signal(number, self._stop)
-        if self._reload:
-            signal.signal(signal.SIGHUP, self._pass_on)
+        signal.signal(signal.SIGHUP, self._pass_on)
         for worker in self._workers:
             self._start(worker)
         worst = 0
@@ -166,10 +165,8 @@ class Workers:
             _end_with_parent()
             for number in _STOPS:
                 signal.signal(number, signal.SIG_DFL)
-            if self._reload:
-                # It is about to read the policy, and listens to this before.
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
+            # SIGHUP waits until it listens to that, which it does before it reads the policy.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
             code = self._work(worker)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
@@ -182,6 +179,7 @@ class Workers:
         self._tell(signal.SIGTERM)
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        self._hung_up()
         self._tell(number)
 
     def _tell(self, number: int) -> None:

@@ -57,7 +57,9 @@ def settings(kind: type[Settings]) -> str:
         *("variable", "default", "allowed", "meaning"),
         rows=[
             (
-                f"`{kind.table.upper()}_{name.upper()}`{' 🔒' if is_secret(type_) else ''}",
+                f"`{kind.table.upper()}_{name.upper()}`"
+                + " 🔒" * is_secret(type_)
+                + " ↻" * (name in kind.reloaded),
                 _code(getattr(defaults, name)),
                 allowed(type_),
                 description(type_),

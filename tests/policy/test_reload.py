@@ -54,10 +54,10 @@ async def test_a_changed_policy_is_read_at_a_hang_up(
         written(tmp_path, ALLOWING)
         assert not await allowed(running)
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: said(caplog, "policy read") == 1)
+        await until(lambda: said(caplog, "settings read") == 1)
         assert await allowed(running)
         metrics = (await ask(running, get("/metrics"))).body
-    assert b'openim_bridge_policy_reads_total{outcome="taken"} 1.0' in metrics
+    assert b'openim_bridge_reloads_total{outcome="taken"} 1.0' in metrics
 
 
 async def test_a_policy_with_mistakes_changes_nothing(
@@ -66,16 +66,16 @@ async def test_a_policy_with_mistakes_changes_nothing(
     async with bridge(tmp_path, policy=written(tmp_path, REFUSING)) as running:
         written(tmp_path, "[commands.BeforeAddFreind]\nallow = true")
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: said(caplog, "policy kept as it was") == 1)
+        await until(lambda: said(caplog, "settings kept as they were") == 1)
         assert not await allowed(running)
         metrics = (await ask(running, get("/metrics"))).body
         written(tmp_path, ALLOWING)
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: said(caplog, "policy read") == 1)
+        await until(lambda: said(caplog, "settings read") == 1)
         assert await allowed(running)
-    (line,) = [each for each in caplog.records if each.message == "policy kept as it was"]
+    (line,) = [each for each in caplog.records if each.message == "settings kept as they were"]
     assert "BeforeAddFreind is not a callback" in vars(line)["problems"][0]
-    assert b'openim_bridge_policy_reads_total{outcome="refused"} 1.0' in metrics
+    assert b'openim_bridge_reloads_total{outcome="refused"} 1.0' in metrics
 
 
 async def test_a_limit_that_stays_the_same_goes_on(
@@ -85,11 +85,11 @@ async def test_a_limit_that_stays_the_same_goes_on(
         assert [await allowed(running, SEND) for _ in range(2)] == [True, False]
         written(tmp_path, LIMITED + REFUSING)
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: said(caplog, "policy read") == 1)
+        await until(lambda: said(caplog, "settings read") == 1)
         assert not await allowed(running, SEND)
         written(tmp_path, LIMITED.replace("3600", "60"))
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: said(caplog, "policy read") == 2)
+        await until(lambda: said(caplog, "settings read") == 2)
         assert await allowed(running, SEND)
 
 
@@ -100,20 +100,9 @@ async def test_all_workers_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         await until(lambda: listening(process) == 2)
         written(tmp_path, ALLOWING)
         process.process.send_signal(signal.SIGHUP)
-        await until(lambda: process.log.count('"message":"policy read"') == 2)
+        await until(lambda: process.log.count('"message":"settings read"') == 2)
         async with openim.process(await process.url()) as sender:
             answers = [await sender.post(*openim.sample(ADD)) for _ in range(3)]
         process.process.terminate()
         assert await process.end() == 0
     assert [answer.verdict for answer in answers] == [Allowed()] * 3
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-async def test_without_a_policy_a_hang_up_ends_the_receiver(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
-) -> None:
-    monkeypatch.setenv("BRIDGE_WORKERS", workers)
-    async with receiver(tmp_path, NOWHERE) as process:
-        await process.url()
-        process.process.send_signal(signal.SIGHUP)
-        assert await process.end() == -signal.SIGHUP
