@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, DeliveryError
 from aiormq.exceptions import ProbableAuthenticationError
+from pamqp.commands import Basic
 from pamqp.commands import Connection as ConnectionMethods
 from yarl import URL
 
@@ -81,7 +82,16 @@ class Copier:
         try:
             await target.publish(_copy(delivery, headers), routing_key, timeout=timeout)
         except FAILURES as error:
-            raise ConnectionLost(f"no confirm for a copy to {exchange}: {error!r}") from error
+            reason = _refusal(error) or repr(error)
+            raise ConnectionLost(f"no confirm for a copy to {exchange}: {reason}") from error
+
+
+def _refusal(error: BaseException) -> str:
+    """Say why RabbitMQ took no copy, in the same words each time; "" if it did not say."""
+    frame = error.frame if isinstance(error, DeliveryError) else None
+    if isinstance(frame, Basic.Nack):
+        return "its queue is full or down"
+    return "its queue is missing" if isinstance(frame, Basic.Return) else ""
 
 
 def _copy(delivery: Delivery, headers: Mapping[str, Any]) -> aio_pika.Message:

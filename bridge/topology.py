@@ -237,7 +237,11 @@ def dead_letter_queue(subscription: str) -> str:
 
 def dead_letters(subscription: str) -> Queue:
     """Keep what `subscription` could not handle, however often people look at it."""
-    return quorum(dead_letter_queue(subscription), delivery_limit=NO_DELIVERY_LIMIT)
+    return quorum(
+        dead_letter_queue(subscription),
+        delivery_limit=NO_DELIVERY_LIMIT,
+        overflow="reject-publish",
+    )
 
 
 def wait_exchange(seconds: int) -> str:
