@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from sqlalchemy import MetaData, Table, event, text
+from sqlalchemy import Connection, MetaData, Table, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +90,8 @@ class Database:
             if connection.dialect.name == "postgresql":
                 # IF NOT EXISTS does not keep two sessions from creating one name at once.
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
-            for table in METADATA.sorted_tables:
-                await connection.execute(CreateTable(table, if_not_exists=True))
-                for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                    await connection.execute(CreateIndex(index, if_not_exists=True))
+            for missing in await connection.run_sync(_missing):
+                await connection.execute(missing)
 
     async def wait_until_ready(self, stop: asyncio.Event) -> None:
         """Create the tables, however long the database is away, unless told to stop."""
@@ -109,6 +107,28 @@ class Database:
                     await asyncio.wait_for(stop.wait(), PAUSE)
             else:
                 return
+
+
+def _missing(connection: Connection) -> list[ExecutableDDLElement]:
+    """Give what creates the tables and indexes that are not there.
+
+    Asked first, as IF NOT EXISTS locks a table for an index that exists: whoever writes to it
+    would wait for all transactions that have begun, each time that a worker starts.
+    """
+    missing: list[ExecutableDDLElement] = []
+    there = inspect(connection)
+    tables = set(there.get_table_names())
+    for table in METADATA.sorted_tables:
+        known = there.get_indexes(table.name) if table.name in tables else []
+        names = {index["name"] for index in known}
+        if table.name not in tables:
+            missing.append(CreateTable(table))
+        missing += [
+            CreateIndex(index)
+            for index in sorted(table.indexes, key=lambda index: str(index.name))
+            if index.name not in names
+        ]
+    return missing
 
 
 def insert_into(

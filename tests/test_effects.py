@@ -17,7 +17,7 @@ from sqlalchemy import Column, Integer, Table, Text, func, select
 from bridge import topology
 from bridge.contract import AfterUserOnline
 from consumers import database, inbox
-from consumers.database import METADATA
+from consumers.database import METADATA, Database
 from consumers.registry import BatchContext, Context, Handlers, Reject, Unavailable
 from tests.line import line_to
 from tests.running import DEADLINE, eventually, until
@@ -200,6 +200,14 @@ async def test_a_database_that_is_away_costs_no_attempt(
     assert set(attempts) == {1}
     assert await count(amqp_url, "openim.dead-letters.patient") == 0
     assert await count(amqp_url, topology.wait_exchange(1)) == 0
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_worker_that_starts_waits_for_nobody_who_writes(opened: Database) -> None:
+    async with opened.transaction() as writing:
+        await inbox.claim(writing, "h", ["a"])
+        async with asyncio.timeout(DEADLINE):
+            await opened.create_tables()
 
 
 async def test_the_inbox_forgets_what_is_old(database_url: str) -> None:
