@@ -90,7 +90,6 @@ SCHEDULE = (1, 5, 30, 120, 600)
 Each wait is a queue of its own: in one queue, a long wait would hold up a short one.
 """
 
-
 HOLDS = (0.5, 1, 2, 4, 8, 15)
 """Seconds that an ordered subscription holds a key after each failed attempt, half a minute in
 all; after the last, the dead letters, and the key goes on."""
@@ -237,11 +236,11 @@ def dead_letter_queue(subscription: str) -> str:
 
 def dead_letters(subscription: str) -> Queue:
     """Keep what `subscription` could not handle, however often people look at it."""
-    return quorum(
-        dead_letter_queue(subscription),
-        delivery_limit=NO_DELIVERY_LIMIT,
-        overflow="reject-publish",
-    )
+    kept: dict[str, str | int] = {
+        "delivery_limit": NO_DELIVERY_LIMIT,
+        "overflow": "reject-publish",
+    }
+    return quorum(dead_letter_queue(subscription), **kept)
 
 
 def wait_exchange(seconds: int) -> str:
