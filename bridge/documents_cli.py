@@ -17,7 +17,7 @@ from bridge.documents import DOCUMENTS
     help="Write into this folder, which is made if it is missing.",
 )
 def schema(document: str | None, output: Path | None) -> None:
-    """Say in a form that programs read what callbacks are, and how they travel.
+    """Say what callbacks are and how they travel, for programs or for people.
 
     Prints one document, or writes it, or all of them, into a folder. Made from what this
     release knows; needs neither settings nor RabbitMQ.

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from referencing.jsonschema import DRAFT202012
 from bridge import contract, openim
 from bridge.cli import main
 from bridge.contract import EVENTS, Event, MalformedCallback
-from bridge.documents import DOCUMENTS, asyncapi, schemas, traps, words
+from bridge.documents import DOCUMENTS, asyncapi, page, schemas, traps, words
 from bridge.encoding import Encoder
 from bridge.message import decode
 from bridge.request import Callback
@@ -196,6 +197,60 @@ def test_fields_are_named_as_in_json(event: type[Event]) -> None:
     said = " ".join((*traps.of(event), *words.of_fields(event).values()))
     known = {*event.aliases, "correlation_id"}
     assert {name for name in re.findall(r"`(\w+)`", said) if "_" in name} <= known
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """What is in a page: its tags, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Note text."""
+        self.text += data
+
+    def values(self, attribute: str) -> list[str]:
+        """Give the values of an attribute, wherever it stands."""
+        return [value for _, attrs in self.tags if (value := attrs.get(attribute))]
+
+
+PAGE = Page(page.page())
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_the_page_tells_all_of_a_callback(event: type[Event]) -> None:
+    plain = [trap.replace("`", "") for trap in traps.of(event)]
+    recorded = json.dumps(orjson.loads(BODIES[event]), indent=2, ensure_ascii=False)
+    assert event.command in PAGE.values("id")
+    assert f"#{event.command}" in PAGE.values("href")
+    assert [text for text in (*plain, recorded) if text not in PAGE.text] == []
+
+
+def test_no_two_places_of_the_page_have_one_anchor() -> None:
+    ids = PAGE.values("id")
+    assert sorted(set(ids)) == sorted(ids)
+
+
+def test_the_links_of_the_page_lead_somewhere() -> None:
+    there = {f"#{anchor}" for anchor in PAGE.values("id")}
+    assert set(PAGE.values("href")) <= there | {each.file for each in DOCUMENTS.values()}
+
+
+def test_the_page_needs_nothing_that_a_strict_policy_forbids() -> None:
+    assert {tag for tag, _ in PAGE.tags} & {"script", "style", "img", "iframe"} == set()
+    attributes = {name for _, attrs in PAGE.tags for name in attrs}
+    assert {name for name in attributes if name == "style" or name.startswith("on")} == set()
+    assert re.findall(r"url\(|@import", page.style()) == []
 
 
 # The command

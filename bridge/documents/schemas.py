@@ -18,6 +18,9 @@ Schema: TypeAlias = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
+ANOTHER_SPELLING = "Another spelling of"
+"""What the description of an alias begins with."""
+
 ABOUT = (
     "The bodies of OpenIM's callbacks, as openim-bridge publishes them. $defs has a schema for"
     " each callback, under the name of its class: AfterAddFriend for"
@@ -88,7 +91,7 @@ def _open(event: type[Event], schema: Schema) -> None:
     spellings = {alias: name for alias, name in event.aliases.items() if name in properties}
     for alias, name in spellings.items():
         meant = {key: value for key, value in properties[name].items() if key != "default"}
-        properties[alias] = meant | {"description": f"Another spelling of `{name}`."}
+        properties[alias] = meant | {"description": f"{ANOTHER_SPELLING} `{name}`."}
     schema["properties"] = {"callbackCommand": _command(event), **properties}
     required: list[str] = schema.pop("required", [])
     schema["required"] = [name for name in required if name not in spellings.values()]
