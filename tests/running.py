@@ -16,7 +16,7 @@ from bridge.topology import CALLBACKS, UNROUTED
 
 Answer = TypeVar("Answer")
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds that anything awaited may take before a test fails."""
 
 NOWHERE = "amqp://nobody:nothing@127.0.0.1:1/"

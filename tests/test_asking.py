@@ -39,7 +39,7 @@ from tests.line import line_to
 from tests.openim_server import Fields, Refused, about_to, goes_on_with
 from tests.policies import commands, written
 from tests.raw import ask, get
-from tests.running import NOWHERE, Bridge, bridge, eventually, everything, until
+from tests.running import DEADLINE, NOWHERE, Bridge, bridge, eventually, everything, until
 
 ASKS = [event for event in EVENTS if issubclass(event, Before)]
 ADD = BeforeAddFriend.command
@@ -95,7 +95,7 @@ async def consumed(amqp_url: str, kind: type[Before]) -> None:
 
 
 async def until_consumed(amqp_url: str, queue: str) -> None:
-    async with await aio_pika.connect(amqp_url) as connection, asyncio.timeout(20):
+    async with await aio_pika.connect(amqp_url) as connection, asyncio.timeout(DEADLINE):
         while True:
             async with connection.channel() as channel:
                 try:

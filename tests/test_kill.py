@@ -13,7 +13,7 @@ import pytest
 
 from bridge import openim
 from bridge.contract import Allowed
-from tests.running import NOWHERE, everything, until
+from tests.running import DEADLINE, NOWHERE, everything, until
 
 COMMAND = "callbackAfterUserOnlineCommand"
 RECEIVE = "from bridge.cli import main; main()"
@@ -46,7 +46,7 @@ class Process:
 
     async def end(self) -> int:
         """Wait until it has ended; give the exit code."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             await self.reading
             return await self.process.wait()
 

@@ -27,7 +27,7 @@ from consumers.settings import Worker as Settings
 from consumers.testing import delivery_of, recorded
 from tests.brokers import OwnBroker
 from tests.line import line_to
-from tests.running import eventually, until
+from tests.running import DEADLINE, eventually, until
 from tests.test_worker import (
     APPLY,
     channel_to,
@@ -184,10 +184,10 @@ async def test_attempts_can_be_followed_as_they_come(amqp_url: str, tmp_path: Pa
         await declared(amqp_url, "live")
         await publish(amqp_url, APPLY, BODY, message_id="earlier")
         await tells(amqp_url, 1)
-        async with outcomes.following(broker) as attempts, asyncio.timeout(20):
+        async with outcomes.following(broker) as attempts, asyncio.timeout(DEADLINE):
             await publish(amqp_url, APPLY, BODY, message_id="now")
             assert (await anext(attempts)).message_id == "now"
-        async with outcomes.following(broker, time.time()) as attempts, asyncio.timeout(20):
+        async with outcomes.following(broker, time.time()) as attempts, asyncio.timeout(DEADLINE):
             found = [(await anext(attempts)).message_id for _ in range(2)]
             assert found == ["earlier", "now"]
 

@@ -24,7 +24,7 @@ from bridge.rights import USERS, definitions, pattern
 from consumers.registry import Handlers, Reject, Retry
 from tests.brokers import OwnBroker, RabbitMQ
 from tests.commands import BRIDGE, CONSUMERS, Command, ran, started
-from tests.running import bridge, eventually, until
+from tests.running import DEADLINE, bridge, eventually, until
 from tests.test_asking import asking, deciding, policy, refused, says_no, verdict
 from tests.test_worker import channel_to, declared, taken_from, working
 
@@ -96,7 +96,7 @@ async def shop(broker: Allowed, folder: Path) -> AsyncIterator[Handlers]:
     async with working(broker.url("consumers"), f"sqlite:///{folder}/shop.db", handlers):
         await declared(broker.admin, "shop")
         yield handlers
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             await done.wait()
 
 
@@ -166,7 +166,7 @@ async def test_workers_share_partitions(broker: Allowed, tmp_path: Path) -> None
     ):
         await declared(broker.admin, "chat.p15")
         await running.openim.post(*openim.sample(AfterAddFriend.command))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             await seen.wait()
 
 
