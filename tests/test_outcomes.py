@@ -187,7 +187,10 @@ async def test_attempts_can_be_followed_as_they_come(amqp_url: str, tmp_path: Pa
         async with outcomes.following(broker) as attempts, asyncio.timeout(DEADLINE):
             await publish(amqp_url, APPLY, BODY, message_id="now")
             assert (await anext(attempts)).message_id == "now"
-        async with outcomes.following(broker, time.time()) as attempts, asyncio.timeout(DEADLINE):
+        async with (
+            outcomes.following(broker, time.time()) as attempts,
+            asyncio.timeout(DEADLINE),
+        ):
             found = [(await anext(attempts)).message_id for _ in range(2)]
             assert found == ["earlier", "now"]
 
