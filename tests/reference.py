@@ -17,6 +17,7 @@ from bridge.asking import OUTCOMES
 from bridge.contract import CHANGES, EVENTS, Allow, Before, BeforeAddFriend, ordering
 from bridge.contract.ordering import Rule
 from bridge.documents.envelope import HEADERS, PROPERTIES, Part
+from bridge.documents.openapi import REJECTIONS
 from bridge.loading import allowed, description, is_secret, types_of
 from bridge.metrics import Metrics
 from bridge.outcomes import KINDS, Attempt
@@ -196,6 +197,17 @@ def parts(kind: str, every: Iterable[Part]) -> str:
     return table(kind, "value", rows=[(_code(each.name), each.text) for each in every])
 
 
+def rejections() -> str:
+    """Give what a request may get instead of being taken."""
+    return table(
+        *("status", "reason", "when", "kept"),
+        rows=[
+            (each.status, _code(each.reason), each.when, "yes" if each.kept else "")
+            for each in REJECTIONS
+        ],
+    )
+
+
 def old_names() -> str:
     """Give the names of callbacks before OpenIM 3.7."""
     return table(
@@ -345,6 +357,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "properties": lambda: parts("property", PROPERTIES),
     "headers": lambda: parts("header", HEADERS),
+    "rejections": rejections,
     "callbacks": callbacks,
     "changes": changes,
     "sources": sources,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from bridge.documents import asyncapi, page, schemas
+from bridge.documents import asyncapi, openapi, page, schemas
 
 __all__ = ["DOCUMENTS", "Document"]
 
@@ -30,6 +30,7 @@ def _json(make: Callable[[], dict[str, object]]) -> Callable[[], str]:
 DOCUMENTS: Mapping[str, Document] = {
     "asyncapi": Document("asyncapi.json", _json(asyncapi.document)),
     "json-schema": Document("callbacks.schema.json", _json(schemas.document)),
+    "openapi": Document("receiver.openapi.json", _json(openapi.document)),
     "page": Document("callbacks.html", page.page),
     "style": Document("callbacks.css", page.style),
 }

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bridge.documents.openapi import REFERENCE, response
 from consumers.friends.routes import ROUTES, Description, Ready, Route, Trouble
 from consumers.friends.verifications import Verification
 
@@ -39,7 +40,7 @@ def described() -> Description:
     answers = {route.answer for route in ROUTES if route.answer} | {Trouble, Verification}
     _, schemas = msgspec.json.schema_components(
         sorted(answers, key=lambda each: each.__name__),
-        ref_template="#/components/schemas/{name}",
+        ref_template=REFERENCE,
     )
     return Description(
         openapi="3.1.0",
@@ -84,16 +85,11 @@ def _responses(route: Route) -> Iterator[tuple[str, dict[str, Any]]]:
         content: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
         yield "200", {"description": EVENTS, "content": content}
     else:
-        yield "200", _response(_sentence(route.answer), route.answer)
+        yield "200", response(_sentence(route.answer), route.answer.__name__)
     if route.answer is Ready:
-        yield "503", _response("The database cannot be read.", Ready)
+        yield "503", response("The database cannot be read.", Ready.__name__)
     for status in sorted({400, *((401, 503) if not route.open else ()), *route.problems}):
-        yield str(status), _response(HTTPStatus(status).phrase, Trouble)
-
-
-def _response(words: str, answer: type[Struct]) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{answer.__name__}"}
-    return {"description": words, "content": {"application/json": {"schema": schema}}}
+        yield str(status), response(HTTPStatus(status).phrase, Trouble.__name__)
 
 
 def _sentence(answer: type[Struct]) -> str:
