@@ -40,6 +40,11 @@ PATIENCE: Seconds = 2
 confirms what is published before without it: that is missing from the archive."""
 
 
+def queue(settings: Settings) -> Queue:
+    """Give the archive as it is wanted."""
+    return topology.archive(round(settings.archive_days * 86400), settings.archive_bytes)
+
+
 async def set_up(broker: Broker, settings: Settings) -> None:
     """Have RabbitMQ keep every callback from here on, if that is wanted.
 
@@ -48,8 +53,7 @@ async def set_up(broker: Broker, settings: Settings) -> None:
     """
     if not settings.archive_days:
         return
-    wanted = topology.archive(round(settings.archive_days * 86400), settings.archive_bytes)
-    problem = await stream_made(broker, wanted, topology.ARCHIVED)
+    problem = await stream_made(broker, queue(settings), topology.ARCHIVED)
     if problem:
         log.warning("archive left as it is", extra={"reason": problem})
 

@@ -7,6 +7,7 @@ import click
 
 from bridge import (
     decide_cli,
+    doctor_cli,
     documents_cli,
     logs,
     openim,
@@ -171,5 +172,6 @@ for command in (
     *webhooks_yml_cli.COMMANDS,
     *decide_cli.COMMANDS,
     *documents_cli.COMMANDS,
+    *doctor_cli.COMMANDS,
 ):
     main.add_command(command)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import click
+import orjson
 
 from bridge.broker import BrokerError
 from bridge.callers import USER
@@ -55,6 +56,11 @@ def login(settings: Receiver) -> str:
     """Give what stands before the host in a URL with the newest secret, if there is any."""
     secrets = list(named_secrets(settings.secrets).values())
     return f"{USER}:{secrets[-1]}@" if secrets else ""
+
+
+def show_json(found: object) -> None:
+    """Print an object of ours as one line of JSON."""
+    echo(orjson.dumps(found, default=str).decode())
 
 
 def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:

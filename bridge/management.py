@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -46,10 +47,21 @@ class Management:
         self._session = session
         self._url = url
         self._host = host
+        self._date = ""
 
     async def queues(self) -> list[dict[str, Any]]:
         """List all queues, as RabbitMQ describes them; its counts are some seconds old."""
         found: list[dict[str, Any]] = await self._ask("GET", "queues", self._host)
+        return found
+
+    async def exchanges(self) -> list[dict[str, Any]]:
+        """List all exchanges, as RabbitMQ describes them."""
+        found: list[dict[str, Any]] = await self._ask("GET", "exchanges", self._host)
+        return found
+
+    async def all_bindings(self) -> list[dict[str, Any]]:
+        """List all bindings, as RabbitMQ describes them."""
+        found: list[dict[str, Any]] = await self._ask("GET", "bindings", self._host)
         return found
 
     async def bindings(self, exchange: str) -> list[Binding]:
@@ -70,6 +82,14 @@ class Management:
         for each in await self._ask("GET", *between):
             if each["routing_key"] == binding.routing_key:
                 await self._ask("DELETE", *between, each["properties_key"])
+
+    async def time(self) -> float:
+        """Give the time of RabbitMQ's machine: seconds since 1970, whole ones."""
+        await self._ask("GET", "whoami")
+        try:
+            return parsedate_to_datetime(self._date).timestamp()
+        except ValueError as error:
+            raise NoManagement("RabbitMQ does not tell its time") from error
 
     async def has_user(self, name: str) -> bool:
         """Say whether there is a user of that name, in whatever virtual host."""
@@ -106,6 +126,7 @@ class Management:
                     return None
                 if answer.status >= HTTPStatus.BAD_REQUEST:
                     raise NoManagement(self._refusal(answer.status))
+                self._date = answer.headers.get("Date", "")
                 return await answer.json() if method == "GET" else ""
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error) or "it did not answer in time"

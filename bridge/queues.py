@@ -33,6 +33,16 @@ async def ready(broker: Broker, queue: str) -> int | None:
     return found.declaration_result.message_count
 
 
+async def there(broker: Broker, exchange: str) -> bool:
+    """Say whether an exchange exists."""
+    try:
+        async with broker.channel() as channel:
+            await channel.get_exchange(exchange)
+    except aiormq.ChannelNotFoundEntity:
+        return False
+    return True
+
+
 async def delete(broker: Broker, queue: str) -> None:
     """Delete a queue with all that is in it, if it exists."""
     async with broker.channel() as channel:

@@ -247,6 +247,21 @@ def _next_record(data: bytes, at: int) -> int:
     return len(data)
 
 
+def _marked(data: bytes) -> int:
+    if len(data) < _MARK.size:
+        return 0
+    number, checksum = _MARK.unpack(data[: _MARK.size])
+    return int(number) if zlib.crc32(_NUMBER.pack(number)) == checksum else 0
+
+
+def mark(folder: Path) -> int:
+    """Give the mark of a journal that somebody else may have open; 0 if there is none."""
+    try:
+        return _marked((folder / "confirmed").read_bytes())
+    except FileNotFoundError:
+        return 0
+
+
 class Mark:
     """The number up to which every record is in RabbitMQ.
 
@@ -256,14 +271,7 @@ class Mark:
 
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder / "confirmed", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.number = self._read()
-
-    def _read(self) -> int:
-        data = os.pread(self._file, _MARK.size, 0)
-        if len(data) < _MARK.size:
-            return 0
-        number, checksum = _MARK.unpack(data)
-        return number if zlib.crc32(_NUMBER.pack(number)) == checksum else 0
+        self.number = _marked(os.pread(self._file, _MARK.size, 0))
 
     def set(self, number: int) -> None:
         """Move the mark."""

@@ -1,9 +1,11 @@
 """The socket to RabbitMQ, with a `Line` between it and aiormq."""
 
 import asyncio
+import ssl
 from typing import Any
 
-from aiormq.connection import TransportFactory
+import aiormq
+from aiormq.connection import SSLContextProvider, TransportFactory
 from yarl import URL
 
 from bridge.wire import Line
@@ -30,3 +32,16 @@ class Transport(TransportFactory):
         )
         self._line.transport = transport
         return self._line, asyncio.StreamWriter(transport, protocol, self._line, loop)
+
+
+async def tls_context(url: URL) -> ssl.SSLContext:
+    """Give what TLS to RabbitMQ is checked by: what the query of `url` names, or the system.
+
+    Raises:
+        OSError: a file that it names cannot be read.
+
+    """
+    certificates = aiormq.Connection(url).ssl_certs
+    loop = asyncio.get_running_loop()
+    provider = SSLContextProvider(ssl_context=None, ssl_certs=certificates, loop=loop)
+    return await provider.get_context()

@@ -14,6 +14,7 @@ from bridge.contract import Before, Event
 from bridge.downstream import matches
 from bridge.lists import named_secrets
 from bridge.replay_cli import routing_patterns
+from bridge.settings import Receiver as Settings
 from bridge.webhooks_yml import EVENTS_BY_KEY, Finding, Unreadable
 
 FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -37,7 +38,7 @@ def check(file: Path, *, as_json: bool) -> None:
     Exits with 1 if callbacks or answers are lost.
     """
     read = _read(file)
-    found = webhooks_yml.check(read, _wanted())
+    found = webhooks_yml.check(read, wanted_by(own_settings()))
     for finding in found:
         echo(orjson.dumps(asdict(finding)).decode() if as_json else _line(file, finding))
     enabled = webhooks_yml.enabled(read)
@@ -78,7 +79,7 @@ def write(
 
     What else the file says stays, comments too; a file that is not there is made.
     """
-    wanted = _wanted()
+    wanted = wanted_by(own_settings())
     read = _read(file) if file.exists() else CommentedMap()
     before = webhooks_yml.enabled(read)
     after = {
@@ -102,8 +103,8 @@ def write(
         echo(AFTERWARDS)
 
 
-def _wanted() -> webhooks_yml.Wanted:
-    settings = own_settings()
+def wanted_by(settings: Settings) -> webhooks_yml.Wanted:
+    """Give what OpenIM's file ought to say for a receiver with these settings."""
     return webhooks_yml.Wanted(
         path=settings.path,
         patience=settings.reply_timeout,

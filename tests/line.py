@@ -1,6 +1,7 @@
 """A line between us and RabbitMQ that can be cut, and mended."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 
@@ -15,8 +16,9 @@ class Line:
 
     """
 
-    def __init__(self, target: URL) -> None:
+    def __init__(self, target: URL, tls: ssl.SSLContext | None = None) -> None:
         self._target = target
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._open = asyncio.Event()
@@ -28,9 +30,10 @@ class Line:
     async def mend(self) -> None:
         """Let connections through."""
         port = URL(self.url).port if self.url else 0
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
-        self.url = str(self._target.with_host("127.0.0.1").with_port(port))
+        url = self._target.with_host("127.0.0.1").with_port(port)
+        self.url = str(url.with_scheme("amqps") if self._tls else url)
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones."""
@@ -70,9 +73,9 @@ class Line:
 
 
 @asynccontextmanager
-async def line_to(amqp_url: str) -> AsyncIterator[Line]:
-    """Run a line to the broker at `amqp_url`."""
-    line = Line(URL(amqp_url))
+async def line_to(amqp_url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Line]:
+    """Run a line to the broker at `amqp_url`; with TLS on our side, if a context is given."""
+    line = Line(URL(amqp_url), tls)
     await line.mend()
     try:
         yield line

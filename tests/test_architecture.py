@@ -21,6 +21,7 @@ COMMANDS = {
     *("bridge.cli", "bridge.commands", "bridge.replay_cli", "bridge.subscriptions_cli"),
     *("consumers.cli", "consumers.dead_letters_cli", "consumers.dead_letters_options"),
     *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli"),
+    "bridge.doctor_cli",
     *("consumers.friends.cli", "consumers.messages.cli"),
 }
 """The modules that read the environment, print and end the process."""
