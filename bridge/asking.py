@@ -155,7 +155,7 @@ class Asking:
         while True:
             try:
                 async with connect(
-                    self.settings.amqp_url,
+                    self.settings.broker_url,
                     name="openim-bridge asking",
                     timeout=self.settings.connect_timeout,
                 ) as broker:

@@ -157,7 +157,7 @@ def tail_(pattern: str, count: int | None, *, as_json: bool, body: bool) -> None
     with problems_explained():
         run(
             tail.watch(
-                settings.amqp_url,
+                settings.broker_url,
                 pattern,
                 lambda delivery: echo(show(delivery, with_body=body)),
                 count,

@@ -49,7 +49,8 @@ def own_url() -> str:
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
     host = everywhere.get(settings.host, settings.host)
     place = f"{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
-    return f"http://{login(settings)}{place}"
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{login(settings)}{place}"
 
 
 def login(settings: Receiver) -> str:

@@ -1,5 +1,6 @@
 """Consumers of queues, the copies made of deliveries that fail, and what may go wrong."""
 
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -116,6 +117,8 @@ def plainly(url: URL, error: BaseException) -> str:
     if ConnectionMethods.Close.name in str(error):
         vhost = url.path.removeprefix("/") or "/"
         return f"RabbitMQ at {where} has no virtual host {vhost!r} for user {url.user!r}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"RabbitMQ at {where} is not trusted: {error.verify_message}"
     if isinstance(error, TimeoutError):
         return f"RabbitMQ at {where} did not answer in time"
     return f"no RabbitMQ at {where}: {str(error) or 'it hung up'}"

@@ -151,7 +151,7 @@ class Forwarder:
         while True:
             try:
                 async with connect(
-                    self.settings.amqp_url,
+                    self.settings.broker_url,
                     name="openim-bridge receiver",
                     timeout=self.settings.connect_timeout,
                 ) as broker:

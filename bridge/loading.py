@@ -69,7 +69,10 @@ def load(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
             problems.append(f"{each.source}={shown} is not allowed: {allowed(types[name])}")
     if problems:
         raise BadSettings(problems)
-    return kind(**values)
+    settings = kind(**values)
+    if problems := list(settings.problems()):
+        raise BadSettings(problems)
+    return settings
 
 
 def checked(value: object, annotated: object, *, strict: bool) -> object:

@@ -11,6 +11,7 @@ import aiohttp
 from yarl import URL
 
 from bridge.deliveries import Seconds
+from bridge.tls import client_context
 from bridge.topology import Binding
 
 
@@ -145,9 +146,14 @@ async def management(
     management_url: str, amqp_url: str, timeout: Seconds
 ) -> AsyncIterator[Management]:
     """Give the API during the block; each call of it may raise `NoManagement`."""
-    url = address(management_url, amqp_url)
+    url, files = address(management_url, amqp_url), URL(amqp_url).query
+    names = ("cafile", "certfile", "keyfile")
+    tls = client_context(*(files.get(name, "") for name in names))
     async with aiohttp.ClientSession(
-        auth=aiohttp.BasicAuth(url.user or "", url.password or "", encoding="utf-8"),
+        connector=aiohttp.TCPConnector(ssl=tls),
+        headers={
+            "Authorization": aiohttp.encode_basic_auth(url.user or "", url.password or "")
+        },
         timeout=aiohttp.ClientTimeout(total=timeout),
     ) as session:
         yield Management(session, url, virtual_host(amqp_url))

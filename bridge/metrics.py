@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from bridge.contract import COMMANDS
 from bridge.journal import Journal
 from bridge.policy import Decided
+from bridge.tls import Certificate
 from bridge.wire import Outcome
 
 REPLY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -123,6 +124,14 @@ class Metrics(Collector):
         """Show whether the broker is there."""
         self._gauge(
             "broker_connected", "Receiver processes that are connected to RabbitMQ", connected
+        )
+
+    def watch_certificate(self, certificate: Certificate) -> None:
+        """Show until when the receiver's certificate is good."""
+        self._gauge(
+            "certificate_expiry_timestamp_seconds",
+            "Until when the receiver's certificate is good, in seconds since 1970",
+            certificate.good_until,
         )
 
     def watch_questions(self, waiting: Callable[[], int], resting: Callable[[], int]) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 import orjson
 from aiohttp import web
 
-from bridge import contract, refusals
+from bridge import contract, probes, refusals
 from bridge.asking import Asked, Asking, Heard
 from bridge.callers import Callers
 from bridge.encoding import Encoder
@@ -39,6 +39,7 @@ from bridge.request import (
     way_of,
 )
 from bridge.settings import Receiver as Settings
+from bridge.tls import Certificate
 from bridge.workers import Worker, told
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class Receiver:
     asking: Asking
     worker: Worker | None = None
     """Which of several workers this is, if there are several."""
+    certificate: Certificate | None = None
+    """With which callbacks are taken by HTTPS, if they are."""
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -277,18 +280,10 @@ class Receiver:
 
     async def _ready(self, query: str) -> web.Response:
         """Say whether callbacks are taken; a broker that is away is no reason not to."""
-        ready, link = not self.draining, self.forwarder.link
-        broker = {"connected": link.connected, "blocked": link.blocked, "reason": link.reason}
-        checks = {
-            "journal": {
-                "depth": self.journal.depth,
-                "bytes": self.journal.size,
-                "quota": self.settings.journal_quota,
-                "full": self.journal.full,
-            },
-            "broker": broker,
-            "draining": self.draining,
-        }
+        ready = not self.draining
+        checks = probes.details(
+            self.journal, self.settings.journal_quota, self.forwarder.link, self.certificate
+        ) | {"draining": self.draining}
         answer = {"ready": ready} | (checks if "verbose" in query else {})
         return as_json(orjson.dumps(answer), 200 if ready else 503)
 

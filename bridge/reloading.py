@@ -11,6 +11,7 @@ from bridge import logs, policy
 from bridge.loading import BadSettings
 from bridge.receiver import Receiver
 from bridge.settings import Receiver as Settings
+from bridge.tls import trouble
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,10 @@ async def keep_up(
 
 def _read(receiver: Receiver, read_again: ReadAgain | None) -> tuple[Merged, policy.Policy]:
     found = merged(receiver.settings, read_again() if read_again else receiver.settings)
-    return found, policy.read(found.settings.policy, receiver.policy)
+    decisions = policy.read(found.settings.policy, receiver.policy)
+    if receiver.certificate and (why := trouble(receiver.certificate.read)):
+        raise BadSettings([f"BRIDGE_TLS_CERTIFICATE or BRIDGE_TLS_KEY cannot be used: {why}"])
+    return found, decisions
 
 
 def _use(receiver: Receiver, merged: Merged, decisions: policy.Policy) -> None:

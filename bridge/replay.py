@@ -192,7 +192,7 @@ async def publish(
 
 def _connected(settings: Settings) -> AbstractAsyncContextManager[Broker]:
     return connect(
-        settings.amqp_url, name="openim-bridge replay", timeout=settings.connect_timeout
+        settings.broker_url, name="openim-bridge replay", timeout=settings.connect_timeout
     )
 
 

@@ -20,6 +20,7 @@ from bridge.metrics import Metrics
 from bridge.receiver import Receiver
 from bridge.reloading import ReadAgain, keep_up
 from bridge.settings import Receiver as Settings
+from bridge.tls import HANDSHAKE, Certificate
 from bridge.waiting import hang_up_signal, stop_signal
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,13 @@ async def listening(
     settings = receiver.settings
     patience = FAREWELL
     (own,) = [given] if given else workers.sockets(settings.host, settings.port, 1)
-    listener = await asyncio.get_running_loop().create_server(server, sock=own)
+    tls = receiver.certificate
+    listener = await asyncio.get_running_loop().create_server(
+        server,
+        sock=own,
+        ssl=tls.context if tls else None,
+        ssl_handshake_timeout=HANDSHAKE if tls else None,
+    )
     try:
         yield own.getsockname()[1]
         patience = receiver.settings.grace_period
@@ -132,8 +139,14 @@ def _made(
     metrics = Metrics(journal)
     forwarder = Forwarder(journal, settings, metrics)
     metrics.watch(lambda: forwarder.link.connected)
+    certificate = None
+    if settings.tls_certificate:
+        certificate = Certificate(settings.tls_certificate, settings.tls_key)
+        metrics.watch_certificate(certificate)
     asking = Asking(settings, metrics)
-    return Receiver(settings, journal, forwarder, metrics, decisions, asking, worker)
+    return Receiver(
+        *(settings, journal, forwarder, metrics, decisions, asking, worker, certificate)
+    )
 
 
 def _works(

@@ -4,73 +4,29 @@ A process has one class of settings. Each field is a setting: its type holds the
 the sentence that `docs/reference.md` shows; `bridge.loading` reads the values.
 """
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
 
-from msgspec import Meta, Struct
-from yarl import URL
+from msgspec import Meta
 
+from bridge.connected import (
+    FILE,
+    TABLES,
+    Connected,
+    Host,
+    Port,
+    Process,
+    Seconds,
+    Settings,
+    names_a_host,
+    pair,
+)
 from bridge.lists import NAMED_SECRET, are_networks, differ
+from bridge.tls import Certificate, trouble
 
-Seconds: TypeAlias = float
-
-Host: TypeAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^[!-~]+\Z",
-        title="an IP address or a host name",
-        description="Address to listen on; `0.0.0.0` for every one.",
-    ),
-]
-Port: TypeAlias = Annotated[
-    int, Meta(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
-]
+__all__ = ["TABLES", "Connected", "Host", "Port", "Process", "Receiver", "Seconds", "Settings"]
 
 NETWORKS = "networks such as `10.0.0.0/8`, with commas between, or nothing"
-
-TABLES = ("bridge", "consumers", "friends_api")
-"""The tables of a settings file, which all processes may share."""
-
-
-def _names_a_host(url: str) -> bool:
-    parsed = URL(url)
-    return bool(parsed.host) and parsed.port != 0
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """Base of the settings of a process."""
-
-    table: ClassVar[str]
-    """Name of the table in the file, and, in capitals, prefix of the variables."""
-    reloaded: ClassVar[frozenset[str]] = frozenset()
-    """Names of those that a process reads again at SIGHUP."""
-
-
-class Process(Settings, frozen=True, kw_only=True):
-    """What every process needs."""
-
-    log_format: Annotated[Literal["json", "text"], Meta(description="How log lines look.")] = (
-        "json"
-    )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least level logged.")
-    ] = "info"
-
-
-class Connected(Process, frozen=True, kw_only=True):
-    """What processes need that speak to RabbitMQ."""
-
-    amqp_url: Annotated[
-        str,
-        Meta(
-            pattern=r"^amqps?://\S+\Z",
-            title="a URL such as `amqp://user:password@host:5672/vhost`",
-            description="RabbitMQ; `amqps` for TLS.",
-            extra={"secret": True, "check": _names_a_host},
-        ),
-    ] = "amqp://guest:guest@127.0.0.1/"
-    connect_timeout: Annotated[
-        Seconds, Meta(gt=0, le=300, description="Seconds that connecting to RabbitMQ may take.")
-    ] = 10.0
 
 
 class Receiver(Connected, frozen=True, kw_only=True):
@@ -79,7 +35,8 @@ class Receiver(Connected, frozen=True, kw_only=True):
     table: ClassVar[str] = "bridge"
     reloaded: ClassVar[frozenset[str]] = frozenset(
         (
-            *("log_format", "log_level", "amqp_url", "connect_timeout", "confirm_timeout"),
+            *("log_format", "log_level", "amqp_url", "amqp_ca", "amqp_certificate", "amqp_key"),
+            *("connect_timeout", "confirm_timeout"),
             *("path", "secrets", "sources", "proxies", "policy", "questions"),
             *("max_body", "body_timeout", "reply_timeout", "keepalive_timeout"),
             *("grace_period", "window"),
@@ -127,6 +84,15 @@ class Receiver(Connected, frozen=True, kw_only=True):
             extra={"check": are_networks},
         ),
     ] = ""
+    tls_certificate: Annotated[
+        str,
+        Meta(
+            title=FILE,
+            description="Certificate to take callbacks by HTTPS with, then those that lead to"
+            " an authority. Nothing: plain HTTP.",
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(title=FILE, description="Its key.")] = ""
     workers: Annotated[
         int,
         Meta(
@@ -229,7 +195,7 @@ class Receiver(Connected, frozen=True, kw_only=True):
             description="RabbitMQ's management HTTP API, for the commands about subscriptions."
             " Nothing: port 15672 of the host in `BRIDGE_AMQP_URL`, 15671 with TLS. User and"
             " password are those of `BRIDGE_AMQP_URL`, unless it has its own.",
-            extra={"secret": True, "check": lambda url: not url or _names_a_host(url)},
+            extra={"secret": True, "check": lambda url: not url or names_a_host(url)},
         ),
     ] = ""
     archive_days: Annotated[
@@ -249,3 +215,11 @@ class Receiver(Connected, frozen=True, kw_only=True):
             " first.",
         ),
     ] = 4 * 2**30
+
+    def problems(self) -> Iterator[str]:
+        """Say what is wrong with the files of TLS."""
+        yield from Connected.problems(self)
+        files = self.tls_certificate, self.tls_key
+        yield from pair("BRIDGE_TLS", *files)
+        if why := all(files) and trouble(lambda: Certificate(*files)):
+            yield f"BRIDGE_TLS_CERTIFICATE or BRIDGE_TLS_KEY cannot be used: {why}"

@@ -139,7 +139,7 @@ async def _subscribe(settings: Settings, wanted: Wanted) -> Subscribed:
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[tuple[Broker, Management]]:
     timeout = settings.connect_timeout
-    url = settings.amqp_url
+    url = settings.broker_url
     async with (
         connect(url, name="openim-bridge subscriptions", timeout=timeout) as broker,
         management(settings.management_url, url, timeout) as api,
@@ -227,7 +227,7 @@ def subscriptions_(*, as_json: bool) -> None:
 
     async def ask() -> list[Listed]:
         async with management(
-            settings.management_url, settings.amqp_url, settings.connect_timeout
+            settings.management_url, settings.broker_url, settings.connect_timeout
         ) as api:
             return await subscriptions.listed(api)
 

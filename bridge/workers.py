@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -227,13 +228,15 @@ async def _ask(path: Path) -> bytes:
 
 
 def added(texts: list[bytes]) -> bytes:
-    """Add up metrics in Prometheus' text format, series by series."""
+    """Add up metrics in Prometheus' text format, series by series; of times, give the first."""
     sums: Counter[bytes] = Counter()
     lines: dict[bytes, bytes] = {}
     for line in b"".join(texts).splitlines():
         series, _, value = line.rpartition(b" ")
         lines.setdefault(line if line.startswith(b"#") else series, series)
-        if not line.startswith(b"#"):
+        if series.endswith(b"_timestamp_seconds"):
+            sums[series] = min(sums.get(series, inf), float(value))  # type: ignore[assignment]
+        elif not line.startswith(b"#"):
             sums[series] += float(value)  # type: ignore[assignment]  # a sum of floats
     return b"".join(
         key + b"\n" if key.startswith(b"#") else b"%b %r\n" % (key, sums[key]) for key in lines

@@ -262,7 +262,7 @@ async def _connected(
     settings: Settings, work: Callable[[Broker], Coroutine[Any, Any, None]]
 ) -> None:
     name, timeout = "openim-consumers dead-letters", settings.connect_timeout
-    async with connect(settings.amqp_url, name=name, timeout=timeout) as broker:
+    async with connect(settings.broker_url, name=name, timeout=timeout) as broker:
         await first_of(broker.until_lost(), work(broker))
 
 

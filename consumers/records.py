@@ -105,7 +105,7 @@ class Records:
         while True:
             try:
                 async with connect(
-                    self._settings.amqp_url,
+                    self._settings.broker_url,
                     name="openim-consumers outcomes",
                     timeout=self._settings.connect_timeout,
                 ) as broker:

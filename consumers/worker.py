@@ -114,7 +114,7 @@ class Worker:
             consuming, copying = [
                 await stack.enter_async_context(
                     connect(
-                        self.settings.amqp_url,
+                        self.settings.broker_url,
                         name=f"openim-consumers {purpose}",
                         timeout=self.settings.connect_timeout,
                     )

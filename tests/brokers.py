@@ -73,7 +73,10 @@ class ContainerRabbitMQ:
         amqp, management = free_port(), free_port()
         self.amqp_url = f"amqp://test:test@{LOOPBACK}:{amqp}/"
         self.management_url = f"http://test:test@{LOOPBACK}:{management}"
-        self._container = _container("rabbitmq:4-management", {5672: amqp, 15672: management})
+        self.tls_port = free_port()
+        """Leads to port 5671, where nothing listens yet."""
+        ports = {5672: amqp, 15672: management, 5671: self.tls_port}
+        self._container = _container("rabbitmq:4-management", ports)
         self._container.with_envs(RABBITMQ_DEFAULT_USER="test", RABBITMQ_DEFAULT_PASS="test")  # noqa: S106
         # Its data lies in a folder named after the host.
         self._container.with_kwargs(hostname="broker")

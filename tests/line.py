@@ -30,7 +30,7 @@ class Line:
     async def mend(self) -> None:
         """Let connections through."""
         port = URL(self.url).port if self.url else 0
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._tls)
+        self._server = await asyncio.start_server(self.serve, "127.0.0.1", port, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
         url = self._target.with_host("127.0.0.1").with_port(port)
         self.url = str(url.with_scheme("amqps") if self._tls else url)
@@ -50,7 +50,8 @@ class Line:
         """Let through what was held back, and what comes."""
         self._open.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on one connection."""
         with suppress(OSError), closing(writer):
             there, back = await asyncio.open_connection(self._target.host, self._target.port)
             self._writers |= {writer, back}

@@ -208,7 +208,7 @@ async def test_a_certificate_of_a_ca_that_nobody_named_is_not_trusted(
         code, found = await examined(tmp_path, BRIDGE_AMQP_URL=line.url)
     assert (code, *states(found, "TLS")) == (1, "failed")
     assert "is not trusted" in found["TLS"]["found"]
-    assert "?cafile=" in found["TLS"]["remedy"]
+    assert "BRIDGE_AMQP_CA" in found["TLS"]["remedy"]
 
 
 async def test_a_missing_topology_is_named(

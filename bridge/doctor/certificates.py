@@ -27,7 +27,7 @@ def problem(error: ssl.SSLCertVerificationError, where: str) -> tuple[str, str]:
         )
     return (
         f"the certificate of {where} is not trusted: {error.verify_message}",
-        "name the CA that signed it at the end of the URL: ?cafile=/path/to/ca.pem",
+        "name the file of the CA that signed it with BRIDGE_AMQP_CA",
     )
 
 
@@ -47,7 +47,7 @@ def expiry(certificate: dict[str, Any] | None, where: str, means: str) -> str:
         raise Wrong(
             "the certificate is not verified",
             means="whoever is between could read and change callbacks",
-            remedy="take no_verify_ssl out of the URL, and name the CA by cafile",
+            remedy="take no_verify_ssl out of the URL, and name the CA with BRIDGE_AMQP_CA",
             warning=True,
         )
     end = certificate["notAfter"]

@@ -54,7 +54,7 @@ class RabbitMQ:
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
-        url = URL(self.settings.amqp_url)
+        url = URL(self.settings.broker_url)
         port = url.explicit_port or (5671 if url.scheme == "amqps" else 5672)
         self._url = url.with_port(port)
         self._variable = f"{self.settings.table.upper()}_AMQP_URL"
@@ -148,7 +148,7 @@ class RabbitMQ:
             raise self._wrong(
                 f"no TLS with {self._where}: {getattr(error, 'reason', None) or error}",
                 "use RabbitMQ's TLS port, 5671 by default, or amqp for the plain one; look at"
-                " cafile, certfile and keyfile in the URL",
+                " BRIDGE_AMQP_CA, BRIDGE_AMQP_CERTIFICATE and BRIDGE_AMQP_KEY",
             ) from error
         return certificates.expiry(self._handshake.certificate, self._where, self.means)
 
@@ -199,7 +199,7 @@ class RabbitMQ:
         return host
 
     async def _compare_clocks(self) -> str:
-        url = self.settings.amqp_url
+        url = self.settings.broker_url
         try:
             async with management(
                 self.management_url, url, self.settings.connect_timeout
@@ -248,7 +248,7 @@ class RabbitMQ:
         return f"may publish to {', '.join(exchange for exchange, _ in self.publishes)}"
 
     async def _compare(self) -> str:
-        url, timeout = self.settings.amqp_url, self.settings.connect_timeout
+        url, timeout = self.settings.broker_url, self.settings.connect_timeout
         try:
             async with (
                 connect(url, name=f"{self.program} doctor", timeout=timeout) as broker,
