@@ -13,6 +13,8 @@ from bridge import (
     openim,
     policy,
     replay_cli,
+    safeguards,
+    secrets_cli,
     sending,
     server,
     subscriptions_cli,
@@ -67,6 +69,7 @@ def receive() -> None:
     settings = own_settings()
     logs.set_up(settings.log_format, settings.log_level)
     with problems_explained():
+        safeguards.check()
         if settings.workers == 1:
             run(server.serve(settings, read_again=settings_again))
         else:
@@ -171,6 +174,7 @@ for command in (
     *replay_cli.COMMANDS,
     *webhooks_yml_cli.COMMANDS,
     *decide_cli.COMMANDS,
+    *secrets_cli.COMMANDS,
     *documents_cli.COMMANDS,
     *doctor_cli.COMMANDS,
 ):

@@ -42,21 +42,21 @@ def settings_again() -> Receiver:
 
 
 def own_url() -> str:
-    """Give the URL of a receiver with our settings, on this machine, as OpenIM calls it."""
+    """Give the URL of a receiver with our settings, with the newest secret if it has any."""
     settings = own_settings()
+    return url_of(settings, next(reversed(named_secrets(settings.secrets).values()), ""))
+
+
+def url_of(settings: Receiver, secret: str) -> str:
+    """Give the URL of a receiver on this machine, as OpenIM calls it with a secret, or none."""
     if settings.port == 0:
         raise click.UsageError("the port is chosen by the system; name it with --url")
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
     host = everywhere.get(settings.host, settings.host)
-    place = f"{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
     scheme = "https" if settings.tls_certificate else "http"
-    return f"{scheme}://{login(settings)}{place}"
-
-
-def login(settings: Receiver) -> str:
-    """Give what stands before the host in a URL with the newest secret, if there is any."""
-    secrets = list(named_secrets(settings.secrets).values())
-    return f"{USER}:{secrets[-1]}@" if secrets else ""
+    login = f"{USER}:{secret}@" if secret else ""
+    place = f"{f'[{host}]' if ':' in host else host}:{settings.port}{settings.path}"
+    return f"{scheme}://{login}{place}"
 
 
 def show_json(found: object) -> None:

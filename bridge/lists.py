@@ -1,7 +1,6 @@
 """Settings that are several values in one: named secrets, networks."""
 
 import re
-from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeAlias
 
@@ -10,7 +9,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 NAMED_SECRET = r"[A-Za-z0-9_-]{1,32}:[A-Za-z0-9._~-]{32,200}"  # noqa: S105  # how one looks
 
 
-def named_secrets(text: str) -> Mapping[str, str]:
+def named_secrets(text: str) -> dict[str, str]:
     """Tell secrets apart, by their names, the newest last."""
     return dict(each.split(":", 1) for each in re.split(r"[\s,]+", text) if each)
 

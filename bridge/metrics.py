@@ -18,7 +18,6 @@ from prometheus_client.registry import Collector
 from bridge.contract import COMMANDS
 from bridge.journal import Journal
 from bridge.policy import Decided
-from bridge.tls import Certificate
 from bridge.wire import Outcome
 
 REPLY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -126,12 +125,12 @@ class Metrics(Collector):
             "broker_connected", "Receiver processes that are connected to RabbitMQ", connected
         )
 
-    def watch_certificate(self, certificate: Certificate) -> None:
+    def watch_certificate(self, expires: Callable[[], float]) -> None:
         """Show until when the receiver's certificate is good."""
         self._gauge(
             "certificate_expiry_timestamp_seconds",
             "Until when the receiver's certificate is good, in seconds since 1970",
-            certificate.good_until,
+            expires,
         )
 
     def watch_questions(self, waiting: Callable[[], int], resting: Callable[[], int]) -> None:

@@ -142,7 +142,7 @@ def _made(
     certificate = None
     if settings.tls_certificate:
         certificate = Certificate(settings.tls_certificate, settings.tls_key)
-        metrics.watch_certificate(certificate)
+        metrics.watch_certificate(certificate.good_until)
     asking = Asking(settings, metrics)
     return Receiver(
         *(settings, journal, forwarder, metrics, decisions, asking, worker, certificate)

@@ -307,6 +307,7 @@ async def _rendered() -> str:
         asked = Case(BeforeAddFriend, {})
         counted.decided(BeforeAddFriend.command, asked.decided(ALLOWED, Allow()))
         counted.watch_questions(lambda: 0, lambda: 0)
+        counted.watch_certificate(lambda: 0)
         counted.questions.labels(BeforeAddFriend.command, "answered")
         return counted.render().decode()
 

@@ -23,6 +23,7 @@ COMMANDS = {
     *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli"),
     "bridge.doctor_cli",
     *("consumers.friends.cli", "consumers.messages.cli"),
+    "bridge.secrets_cli",
 }
 """The modules that read the environment, print and end the process."""
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 from sqlalchemy.engine import make_url
 
-from bridge import logs
+from bridge import logs, safeguards
 from bridge.commands import (
     BAD_SETTINGS,
     UNREACHABLE,
@@ -53,6 +53,7 @@ def api(token_file: Path | None) -> None:
         )
     logs.set_up(settings.log_format, settings.log_level)
     with problems_explained():
+        safeguards.check()
         run(server.serve(settings))
 
 

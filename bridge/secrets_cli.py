@@ -1,0 +1,166 @@
+"""The commands `openim-bridge secrets show`, `rotate` and `drop`."""
+
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from yarl import URL
+
+from bridge import secrets_file
+from bridge.commands import FAILED, UNREACHABLE, echo, fail, own_settings, url_of
+from bridge.secrets_file import CannotChange
+
+ANSWERING = 5.0
+"""Seconds that the receiver may take to tell its metrics."""
+
+_USES = re.compile(r'openim_bridge_secret_uses_total\{secret="([^"]+)"\} (\S+)')
+
+VARIABLE = "BRIDGE_SECRETS_FILE"
+
+
+def _file(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"Where they lie; default: the file that {VARIABLE} names.",
+    )(command)
+
+
+URL_OPTION = click.option("--url", help="Where the receiver is; default: on this machine.")
+
+
+@click.group("secrets")
+def group() -> None:
+    """Show and change the secrets that OpenIM has to know, while callbacks go on."""
+
+
+@group.command()
+@_file
+@URL_OPTION
+def show(file: Path | None, url: str | None) -> None:
+    """Show the names of the secrets, and how often each was used; never a secret."""
+    known = _read(_place(file))
+    uses = _uses(url)
+    for name in known:
+        echo(f"{name}  {_said(uses, name)}")
+
+
+def _said(uses: Mapping[str, float] | None, name: str) -> str:
+    if uses is None:
+        return "the receiver does not answer"
+    if name not in uses:
+        return "the receiver does not know it yet: send it SIGHUP"
+    return f"used {uses[name]:,.0f} times since the receiver started"
+
+
+@group.command()
+@_file
+@click.option("--name", default="", help="Of the new secret; default: the day.")
+def rotate(file: Path | None, name: str) -> None:
+    """Write a new secret beside the one that is active, and say what to do next.
+
+    Both are active until the old one is dropped.
+    """
+    place = _place(file)
+    known = _read(place)
+    with _explained():
+        if name and not re.fullmatch("[A-Za-z0-9_-]{1,32}", name):
+            raise CannotChange("a name has up to 32 letters, digits, - and _")
+        both = secrets_file.with_another(known, name)
+        secrets_file.write(place, both)
+    new = list(both)[-1]
+    url = f"   url: {url_of(own_settings(), both[new])}"
+    openim = "put this into OpenIM's config/webhooks.yml, and start OpenIM again:"
+    echo(f"{new} was written to {place}\n")
+    if known:
+        (old,) = known
+        steps = ["send the receiver SIGHUP: it takes both from then on", f"{openim}\n{url}"]
+        steps.append(f"openim-bridge secrets drop {old}")
+    else:
+        steps = [f"{openim}\n{url}", f"set {VARIABLE}={place} and start the receiver again"]
+    for number, step in enumerate(steps, 1):
+        echo(f"{number}. {step}")
+
+
+@group.command()
+@click.argument("name")
+@_file
+@URL_OPTION
+@click.option(
+    "--watch",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, 7 * 86400),
+    help="Seconds in which nobody may use it.",
+)
+@click.option("--unseen", is_flag=True, help="Drop it without looking at who uses it.")
+def drop(*, name: str, file: Path | None, url: str | None, watch: float, unseen: bool) -> None:
+    """Drop the secret NAME, once the receiver has seen that nobody uses it any more.
+
+    Exits with 1 if it is still used; nothing has changed then.
+    """
+    place = _place(file)
+    with _explained():
+        left = secrets_file.without(_read(place), name)
+    if not unseen:
+        _check_unused(name, url, watch)
+    with _explained():
+        secrets_file.write(place, left)
+    echo(f"{name} was dropped from {place}; send the receiver SIGHUP, and it is refused")
+
+
+def _check_unused(name: str, url: str | None, watch: float) -> None:
+    before = _uses(url)
+    if before is None:
+        fail(
+            "the receiver does not answer, so nobody can say who uses it; or use --unseen",
+            UNREACHABLE,
+        )
+    click.echo(f"watching {name} for {watch:g} s", err=True)
+    time.sleep(watch)
+    after = _uses(url) or {}
+    if after.get(name, 0) != before.get(name, 0):
+        fail(f"{name} is still used: OpenIM has it in its webhooks.yml", FAILED)
+
+
+def _place(file: Path | None) -> Path:
+    if file is not None:
+        return file
+    if VARIABLE not in os.environ:
+        raise click.UsageError(f"name the file with --file, or with {VARIABLE}")
+    return Path(os.environ[VARIABLE])
+
+
+def _read(place: Path) -> Mapping[str, str]:
+    with _explained():
+        return secrets_file.read(place)
+
+
+def _uses(url: str | None) -> dict[str, float] | None:
+    """Ask the receiver how often each secret was used; None if it does not answer."""
+    where = URL(url or url_of(own_settings(), "")).with_user(None).with_path("/metrics")
+    if where.scheme not in {"http", "https"}:
+        raise click.BadParameter("must be like http://127.0.0.1:10006", param_hint="--url")
+    try:
+        with urllib.request.urlopen(str(where), timeout=ANSWERING) as answer:  # noqa: S310
+            text = answer.read().decode()
+    except (OSError, ValueError):
+        return None
+    return {name: float(count) for name, count in _USES.findall(text)}
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (CannotChange, OSError) as error:
+        fail(str(error))
+
+
+COMMANDS: tuple[click.Command, ...] = (group,)

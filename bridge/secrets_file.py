@@ -1,0 +1,84 @@
+"""The file of named secrets, and how one of them is changed for another."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bridge.lists import differ, named_secrets
+
+MOST = 2
+"""Secrets that are active at a time: the one that goes, and the one that comes."""
+
+
+class CannotChange(Exception):
+    """The file does not allow what was asked for; the message says why."""
+
+
+def read(path: Path) -> Mapping[str, str]:
+    """Read secrets by name; a file that is not there yet has none.
+
+    Raises:
+        CannotChange: it holds something else.
+        OSError: it cannot be read.
+
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        found = named_secrets(text)
+    except ValueError as error:
+        raise CannotChange(f"{path} holds something else than name:secret") from error
+    if not differ(text):
+        raise CannotChange(f"{path} has a name or a secret twice")
+    return found
+
+
+def with_another(known: Mapping[str, str], name: str) -> dict[str, str]:
+    """Give the secrets with a new one, named after the day unless it has a name.
+
+    Raises:
+        CannotChange: there is no room, or the name is taken.
+
+    """
+    if len(known) >= MOST:
+        raise CannotChange(f"{' and '.join(known)} are active already; drop one of them first")
+    name = name or f"{datetime.now(UTC):%Y-%m-%d}"
+    if name in known:
+        raise CannotChange(f"a secret is called {name} already; choose a --name")
+    return {**known, name: secrets.token_urlsafe(32)}
+
+
+def without(known: Mapping[str, str], name: str) -> dict[str, str]:
+    """Give the secrets without one.
+
+    Raises:
+        CannotChange: there is no such secret, or no other.
+
+    """
+    if name not in known:
+        raise CannotChange(f"no secret is called {name}; there are: {', '.join(known)}")
+    if len(known) == 1:
+        raise CannotChange(f"{name} is the only secret; rotate first")
+    return {each: value for each, value in known.items() if each != name}
+
+
+def write(path: Path, known: Mapping[str, str]) -> None:
+    """Replace the file as a whole; only who could read the old one can read the new one."""
+    text = "".join(f"{name}:{value}\n" for name, value in known.items())
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            if path.exists():
+                before = path.stat()
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), before.st_mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            beside.unlink()
