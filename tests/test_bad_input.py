@@ -72,6 +72,8 @@ UNREADABLE = [
     unreadable("control-character", b'{"userID":"zebra\x01"}'),
     unreadable("nan", b'{"zebra":NaN}'),
     unreadable("infinity", b'{"zebra":-Infinity}'),
+    unreadable("number-beyond-all", b'{"zebra":1e400}'),
+    unreadable("data-behind", ZEBRA + b"zebra"),
     unreadable("nested-10000-deep", b'{"zebra":' * 10_000 + b"1" + b"}" * 10_000),
     unreadable("brackets", b"[" * 100_000),
     encoded("gzip", b"gzip"),
@@ -116,6 +118,14 @@ ACCEPTED = [
     taken("nested-1000-deep", b'{"a":' * 1000 + b"1" + b"}" * 1000),
     accepted("chunked", chunked(*(bytes((byte,)) for byte in ZEBRA), b"")),
     accepted("chunk-extension", chunked(ZEBRA, b"").replace(b"12\r\n", b"12;a=b\r\n", 1)),
+    accepted(
+        "long-chunk-extension",
+        chunked(ZEBRA, b"").replace(b"12\r\n", b"12;a=" + b"z" * 10**5 + b"\r\n", 1),
+    ),
+    accepted("http-1.0", request(ZEBRA, version=b"1.0")),
+    accepted(
+        "other-charset", request(ZEBRA, b"Content-Type: application/json; charset=utf-16")
+    ),
     accepted("blank-lines-before", b"\r\n\r\n" + request(ZEBRA)),
     accepted("upgrade", request(ZEBRA, b"Connection: Upgrade", b"Upgrade: websocket")),
     accepted("upgrade-to-http-2", request(ZEBRA, b"Connection: Upgrade", b"Upgrade: h2c")),
@@ -161,6 +171,16 @@ async def test_what_cannot_be_read_is_kept_with_all_that_came_with_it(tmp_path: 
     assert message.operation_id == "op-1"
     assert message.headers.keys() == {"x-query", "traceparent", "x-reason"}
     assert (message.headers["x-query"], message.headers["traceparent"]) == ("key=a", trace)
+
+
+async def test_what_only_we_may_say_is_not_taken_from_a_caller(tmp_path: Path) -> None:
+    """The message id above all: who could choose it could have others' callbacks dropped."""
+    forged = (b"ce-id: zebra", b"message_id: zebra", b"x-verdict: zebra", b"traceparent: zebra")
+    async with bridge(tmp_path) as running:
+        await ask(running, request(ZEBRA, *forged))
+        (message,) = await stored(running)
+    assert message.headers == {}
+    assert "zebra" not in message.id
 
 
 @pytest.mark.parametrize(("size", "status"), [(5000, 200), (5001, 413)])
