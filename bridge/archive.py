@@ -67,7 +67,8 @@ async def stream_made(broker: Broker, stream: Queue, bound: Topology) -> str:
                 if not problem.startswith("NOT_FOUND"):
                     break
                 await asyncio.sleep(0.1)
-            await broker.declare(bound)
+            if await broker.has(stream):
+                await broker.declare(bound)
     return problem
 
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import aio_pika
 import aiormq
@@ -16,6 +16,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import AMQPException
 from yarl import URL
 
+from bridge import declaring
 from bridge.deliveries import (
     FAILURES,
     BrokerError,
@@ -27,7 +28,7 @@ from bridge.deliveries import (
     plainly,
 )
 from bridge.intake import Delivery, Intake, Take
-from bridge.topology import Topology
+from bridge.topology import Exchange, Queue, Topology
 from bridge.transport import Transport
 from bridge.waiting import heed_cancellation
 from bridge.wire import Channel, Frames, Line, Publisher, Settled
@@ -95,23 +96,17 @@ class Broker:
         channel.close_callbacks.add(lambda _, error: self._line.lose(f"{reason}: {error}"))
 
     async def declare(self, topology: Topology) -> None:
-        """Create what does not exist yet; what exists must have the same arguments."""
-        async with self._connection.channel() as channel:
-            for exchange in topology.exchanges:
-                of: Any = dict(exchange.arguments)
-                await channel.declare_exchange(
-                    exchange.name, exchange.kind, durable=True, arguments=of
-                )
-            for passage in topology.passages:
-                target = await channel.get_exchange(passage.target, ensure=False)
-                await target.bind(passage.source, passage.routing_key)
-            for queue in topology.queues:
-                await channel.declare_queue(
-                    queue.name, durable=True, arguments=dict(queue.arguments)
-                )
-            for binding in topology.bindings:
-                bound = await channel.get_queue(binding.queue, ensure=False)
-                await bound.bind(binding.exchange, binding.routing_key)
+        """Create what does not exist yet; what exists must have the same arguments.
+
+        Raises:
+            NotAllowed: something is missing, and the user may not create it.
+
+        """
+        await declaring.declare(self._connection, topology)
+
+    async def has(self, thing: Exchange | Queue) -> bool:
+        """Say whether an exchange or a queue of that name exists."""
+        return await declaring.is_there(self._connection, thing)
 
     async def publisher(self, exchange: str, settled: Settled) -> Publisher:
         """Open a channel to publish to `exchange` on."""

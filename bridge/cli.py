@@ -19,6 +19,7 @@ from bridge import (
     server,
     subscriptions_cli,
     tail,
+    topology_cli,
     webhooks_yml_cli,
     workers,
 )
@@ -26,6 +27,7 @@ from bridge.commands import (
     BAD_SETTINGS,
     FAILED,
     INTERRUPTED,
+    PARTLY,
     UNREACHABLE,
     echo,
     fail,
@@ -44,6 +46,7 @@ __all__ = [
     "BAD_SETTINGS",
     "FAILED",
     "INTERRUPTED",
+    "PARTLY",
     "UNREACHABLE",
     "echo",
     "fail",
@@ -177,5 +180,6 @@ for command in (
     *secrets_cli.COMMANDS,
     *documents_cli.COMMANDS,
     *doctor_cli.COMMANDS,
+    *topology_cli.COMMANDS,
 ):
     main.add_command(command)

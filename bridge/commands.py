@@ -20,7 +20,7 @@ from bridge.lists import named_secrets
 from bridge.loading import BadSettings, SettingsT, load
 from bridge.settings import Receiver
 
-FAILED, BAD_SETTINGS, UNREACHABLE, INTERRUPTED = 1, 3, 4, 130
+FAILED, BAD_SETTINGS, UNREACHABLE, PARTLY, INTERRUPTED = 1, 3, 4, 5, 130
 """Exit codes; 2 is click's, for a command line that cannot be read."""
 
 Result = TypeVar("Result")

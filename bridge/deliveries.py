@@ -24,6 +24,7 @@ class BrokerError(Exception):
 
     BrokerUnreachable   no connection: nothing was sent, try later
     ConnectionLost      what was not confirmed or settled is in doubt: it comes again
+    NotAllowed          the user lacks a right: somebody must give it
     """
 
 
@@ -33,6 +34,10 @@ class BrokerUnreachable(BrokerError):
 
 class ConnectionLost(BrokerError):
     """The connection, or a channel of it, is gone; connect again."""
+
+
+class NotAllowed(BrokerError):
+    """The user may not do it; the message says what, and what to do."""
 
 
 # ChannelInvalidStateError is a RuntimeError: aio-pika raises it, and not an

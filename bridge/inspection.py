@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from bridge import archive, queues
+from bridge import archive
 from bridge.broker import Broker
 from bridge.management import Management, NoManagement
 from bridge.settings import Receiver as Settings
@@ -98,12 +98,10 @@ async def compared(broker: Broker, api: Management, wanted: Topology) -> Compare
 
 
 async def _missing(broker: Broker, wanted: Topology) -> AsyncIterator[Difference]:
-    for exchange in wanted.exchanges:
-        if not await queues.there(broker, exchange.name):
-            yield _is_missing(exchange)
-    for queue in wanted.queues:
-        if await queues.ready(broker, queue.name) is None:
-            yield _is_missing(queue)
+    things: list[Exchange | Queue] = [*wanted.exchanges, *wanted.queues]
+    for thing in things:
+        if not await broker.has(thing):
+            yield _is_missing(thing)
 
 
 def _is_missing(thing: Thing) -> Difference:
@@ -171,3 +169,50 @@ def _bindings(wanted: Topology, found: Described) -> Iterator[Difference]:
             yield Difference(
                 kind="extra", what=named(extra), how="is there and not wanted", thing=extra
             )
+
+
+def definitions(wanted: Topology, virtual_host: str) -> dict[str, list[dict[str, Any]]]:
+    """Give a topology in the form that RabbitMQ imports."""
+    common = {"vhost": virtual_host, "durable": True, "auto_delete": False}
+    return {
+        "vhosts": [{"name": virtual_host}],
+        "exchanges": [
+            {
+                **common,
+                "name": each.name,
+                "type": each.kind,
+                "internal": False,
+                "arguments": dict(each.arguments),
+            }
+            for each in wanted.exchanges
+        ],
+        "queues": [
+            {**common, "name": each.name, "arguments": dict(each.arguments)}
+            for each in wanted.queues
+        ],
+        "bindings": [
+            {"vhost": virtual_host, "arguments": {}} | each
+            for each in (
+                *(_passage(each) for each in wanted.passages),
+                *(_binding(each) for each in wanted.bindings),
+            )
+        ],
+    }
+
+
+def _passage(of: Passage) -> dict[str, Any]:
+    return {
+        "source": of.source,
+        "destination": of.target,
+        "destination_type": "exchange",
+        "routing_key": of.routing_key,
+    }
+
+
+def _binding(of: Binding) -> dict[str, Any]:
+    return {
+        "source": of.exchange,
+        "destination": of.queue,
+        "destination_type": "queue",
+        "routing_key": of.routing_key,
+    }

@@ -3,6 +3,7 @@
 import aiormq
 
 from bridge.broker import Broker
+from bridge.deliveries import NotAllowed
 from bridge.topology import Queue, Topology
 
 
@@ -18,7 +19,7 @@ async def declared(broker: Broker, topology: Topology) -> str:
     """Declare `topology`; give "" if all of it is there now, else why RabbitMQ would not."""
     try:
         await broker.declare(topology)
-    except aiormq.ChannelClosed as error:
+    except (aiormq.ChannelClosed, NotAllowed) as error:
         return str(error)
     return ""
 
@@ -31,16 +32,6 @@ async def ready(broker: Broker, queue: str) -> int | None:
     except aiormq.ChannelNotFoundEntity:
         return None
     return found.declaration_result.message_count
-
-
-async def there(broker: Broker, exchange: str) -> bool:
-    """Say whether an exchange exists."""
-    try:
-        async with broker.channel() as channel:
-            await channel.get_exchange(exchange)
-    except aiormq.ChannelNotFoundEntity:
-        return False
-    return True
 
 
 async def delete(broker: Broker, queue: str) -> None:

@@ -38,7 +38,7 @@ from consumers.dead_letters_shown import (
     in_full,
     in_short,
 )
-from consumers.registry import BadHandlers
+from consumers.registry import BadHandlers, Handlers
 from consumers.settings import Worker as Settings
 
 EXAMPLES = 5
@@ -232,7 +232,7 @@ def _settings() -> Settings:
 
 def _look(settings: Settings, subscriptions: Sequence[str], see: See) -> list[str]:
     """Look at the letters of subscriptions; give the names of those that have any."""
-    names = subscriptions or _of_handlers(settings)
+    names = subscriptions or [each.subscription for each in loaded_handlers(settings)]
     having: list[str] = []
 
     async def look_at_all(broker: Broker) -> None:
@@ -248,14 +248,15 @@ def _look(settings: Settings, subscriptions: Sequence[str], see: See) -> list[st
     return having
 
 
-def _of_handlers(settings: Settings) -> list[str]:
+def loaded_handlers(settings: Settings) -> list[Handlers]:
+    """Give the handlers that the settings name, or say why not and exit."""
     # An App's own modules lie where the command is called.
     sys.path.insert(0, "")
     try:
         loaded = modules.load(settings.handlers.split(","))
     except BadHandlers as error:
         fail(str(error), BAD_SETTINGS)
-    return [each.subscription for each in loaded.handlers]
+    return loaded.handlers
 
 
 async def _connected(

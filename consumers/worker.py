@@ -16,9 +16,9 @@ from datetime import timedelta
 from bridge.broker import Broker, BrokerError, connect
 from bridge.deliveries import FAILURES as BROKER_FAILURES
 from bridge.message import Ids
-from bridge.topology import BRIDGE, WORKERS, subscription
+from bridge.topology import BRIDGE, WORKERS
 from bridge.waiting import first_of
-from consumers import inbox
+from consumers import inbox, needs
 from consumers.database import FAILURES, Database
 from consumers.deciding import Deciding
 from consumers.decisions import Decisions
@@ -147,10 +147,7 @@ class Worker:
         copier = await copying.copier()
         works = []
         for handlers in self.subscriptions:
-            partitions = self.settings.partitions if handlers.ordered else 0
-            await consuming.declare(
-                subscription(handlers.subscription, handlers.events, partitions=partitions)
-            )
+            await consuming.declare(needs.of(handlers, self.settings))
             works.append(
                 Work(
                     handlers,

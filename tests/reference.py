@@ -92,6 +92,7 @@ def _command(program: str, command: click.Command) -> str:
         f"### {program} {command.name}",
         f"    {call}",
         inspect.cleandoc(command.help or ""),
+        *([command.epilog] if command.epilog else []),
     ]
     if options:
         rows = [_option(each, context) for each in options]

@@ -21,7 +21,7 @@ COMMANDS = {
     *("bridge.cli", "bridge.commands", "bridge.replay_cli", "bridge.subscriptions_cli"),
     *("consumers.cli", "consumers.dead_letters_cli", "consumers.dead_letters_options"),
     *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli"),
-    "bridge.doctor_cli",
+    *("bridge.doctor_cli", "bridge.topology_cli", "consumers.topology_cli"),
     *("consumers.friends.cli", "consumers.messages.cli"),
     "bridge.secrets_cli",
 }
@@ -29,7 +29,7 @@ COMMANDS = {
 
 BROKER = {
     *("bridge.broker", "bridge.deliveries", "bridge.direct_reply", "bridge.queues"),
-    "bridge.transport",
+    *("bridge.declaring", "bridge.transport"),
 }
 """The modules that know the client library."""
 

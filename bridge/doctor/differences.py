@@ -10,12 +10,13 @@ SHOWN = 5
 """Differences that are named; `topology verify` names all."""
 
 
-def judged(found: Compared, count: int, means: str) -> str:
+def judged(found: Compared, count: int, program: str, means: str) -> str:
     """Say that all is there.
 
     Args:
         found: By `inspection.compared`.
         count: How many exchanges and queues are wanted.
+        program: Whose commands mend what is not.
         means: What it means for callbacks if something is missing.
 
     Raises:
@@ -27,15 +28,15 @@ def judged(found: Compared, count: int, means: str) -> str:
         raise Wrong(
             _named(grave),
             means=means,
-            remedy="start the process, which makes what is missing; what is otherwise it cannot"
-            " change, so empty and delete that first",
+            remedy=f"`{program} topology apply` makes what is missing, as does a start of the"
+            f" process; `{program} topology verify` names all differences",
         )
     if found.differences:
         raise Wrong(
             _named(found.differences),
             means="callbacks travel; but the archive keeps them for another time than wanted,"
             " or what nobody handles any more becomes dead letters",
-            remedy="see docs/operating.md: nothing changes or removes these by itself",
+            remedy=f"`{program} topology plan` says what can be done",
             warning=True,
         )
     there = f"all {count} exchanges and queues are there"

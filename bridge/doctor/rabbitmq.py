@@ -258,7 +258,7 @@ class RabbitMQ:
         except BrokerError as error:
             raise NotTried(str(error)) from error
         count = len(self.wanted.exchanges) + len(self.wanted.queues)
-        return differences.judged(found, count, self.means)
+        return differences.judged(found, count, self.program, self.means)
 
     @property
     def _on_line(self) -> Handshake:
