@@ -3,6 +3,7 @@
 # ruff: noqa: INP001, T201 (a program, and it speaks to a person)
 
 import os
+from pathlib import Path
 
 COMMAND = "callbackAfterAddFriendAgreeCommand"
 
@@ -55,9 +56,8 @@ See them as they come, as the App's backend does (docs/friends.md):
 if __name__ == "__main__":
     address = os.environ.get("RECEIVER_ADDRESS", "127.0.0.1:10006")
     friends = os.environ.get("FRIENDS_API_ADDRESS", "127.0.0.1:10007")
-    chosen = "FRIENDS_API_TOKEN" in os.environ
-    made = "docker compose exec -T api cat token"
-    path = os.environ.get("BRIDGE_PATH", "/callbackExample")
+    given = Path(__file__).parent / "secrets" / "receiver" / "path"
+    path = given.read_text(encoding="utf-8").strip() if given.exists() else "/callbackExample"
     print(
         next_steps(
             f"http://{address}{path}",
@@ -65,7 +65,7 @@ if __name__ == "__main__":
             watch="see docker compose logs consumers",
             show="docker compose exec consumers openim-consumers friends",
             api=f"http://{friends}",
-            token="$FRIENDS_API_TOKEN" if chosen else f"$({made})",
+            token="$(docker compose exec -T api cat /run/secrets/token)",  # noqa: S106  # a command
             stop="To stop: docker compose down. To forget its data as well: add --volumes",
         )
     )

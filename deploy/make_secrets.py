@@ -1,0 +1,104 @@
+"""Makes the secrets of the Compose stack, and gives each service those that it needs.
+
+    kept/               what was made up before, so that it stays the same
+    given/              yours: given/receiver/path is taken instead of what would be made
+    for/<service>/      what that service finds in /run/secrets
+
+Called with the folder that holds these three; it runs before everything else, every time.
+"""
+
+# ruff: noqa: INP001 (a program)
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridge.rights import USERS, definitions
+
+DATABASE_USERS = ("postgres", "consumers", "api")
+
+
+def main(folder: Path) -> None:
+    """Write all files that are not there, or that have changed."""
+    for service, files in wanted(folder / "kept").items():
+        for name, made in files.items():
+            given = folder / "given" / service / name
+            text = given.read_text(encoding="utf-8").strip() if given.exists() else made
+            write(folder / "for" / service / name, text)
+
+
+def wanted(kept: Path) -> dict[str, dict[str, str]]:
+    """Give the files of each service, by name."""
+    broker = {name: remembered(kept / f"broker-{name}") for name in USERS}
+    database = {name: remembered(kept / f"database-{name}") for name in DATABASE_USERS}
+    return {
+        "rabbitmq": {
+            "definitions.json": json.dumps(definitions(broker), indent=1),
+            "erlang-cookie": remembered(kept / "erlang-cookie"),
+        },
+        "postgres": {f"{name}-password": password for name, password in database.items()},
+        "receiver": {
+            "amqp-url": amqp_url("receiver", broker),
+            # OpenIM's own default, which only this machine can reach; and no further secret.
+            "path": "/callbackExample",
+            "secrets": "",
+        },
+        "consumers": {
+            "amqp-url": amqp_url("consumers", broker),
+            "database-url": database_url("consumers", database),
+        },
+        "api": {
+            "database-url": database_url("api", database),
+            "token": remembered(kept / "api-token"),
+        },
+        "operator": {
+            "amqp-url": amqp_url("operator", broker),
+            "database-url": database_url("consumers", database),
+        },
+        "grafana": {"admin-password": remembered(kept / "grafana-admin")},
+    }
+
+
+def amqp_url(user: str, passwords: Mapping[str, str]) -> str:
+    """Give where a user connects to RabbitMQ."""
+    return f"amqp://{user}:{passwords[user]}@broker/"
+
+
+def database_url(user: str, passwords: Mapping[str, str]) -> str:
+    """Give where a user connects to PostgreSQL."""
+    return f"postgresql://{user}:{passwords[user]}@postgres/bridge"
+
+
+def remembered(path: Path) -> str:
+    """Give what was made up before, or make it up now."""
+    if not path.exists():
+        write(path, secrets.token_urlsafe(32), mode=0o400)
+    return path.read_text(encoding="utf-8")
+
+
+def write(path: Path, text: str, mode: int = 0o444) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: Where.
+        text: What.
+        mode: Who may read it. Services run as users of their own, so a file is for all who
+            see the folder, and that is one service.
+
+    """
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    new = path.with_name(f".{path.name}")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    new.chmod(mode)
+    new.rename(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
