@@ -5,6 +5,7 @@
 # make check  lint and types
 # make bench  measure receiver and workers beside others; takes some minutes; ARGS=consumers
 # make torture  an hour of faults at random; ARGS="--minutes 5" goes to it
+# make stack  kill and replace each container of the Compose stack that runs, under load
 # make lock   write requirements/*.lock anew from pyproject.toml
 # make clean  remove what the others made, data included
 
@@ -26,7 +27,7 @@ export CONSUMERS_HANDLERS := \
 	consumers.handlers.friend_verification,consumers.handlers.moderation
 endif
 
-.PHONY: setup run test check bench torture lock clean
+.PHONY: setup run test check bench torture stack lock clean
 .DELETE_ON_ERROR:
 
 setup: .venv/installed
@@ -65,6 +66,9 @@ check: setup
 
 torture: setup
 	@PYTHONPATH=deploy .venv/bin/python -m tests.torture $(ARGS)
+
+stack: setup
+	@.venv/bin/python -m tests.stack $(ARGS)
 
 bench: setup
 	@.venv/bin/python benchmarks/bench.py $(ARGS)

@@ -1,0 +1,6 @@
+"""The Compose stack under load, while its containers are killed and replaced.
+
+stack.py      the stack: its containers, how they are killed and replaced
+collector.py  what arrives in RabbitMQ, as another team gets it
+__main__.py   what happens in which order, and what must hold
+"""

@@ -1,0 +1,64 @@
+"""What arrives in RabbitMQ, as another team gets it: a queue and a user of its own."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+from yarl import URL
+
+from tests.stack.stack import DockerFailed, address, operator
+from tests.torture.ledger import Ledger
+
+NAME = "stack_test"
+
+_LOST = (
+    *(aio_pika.exceptions.AMQPError, aio_pika.exceptions.ChannelInvalidStateError),
+    *(OSError, TimeoutError, DockerFailed, StopAsyncIteration),
+)
+
+
+async def subscribed() -> URL:
+    """Subscribe to everything; give the URL that the team is told."""
+    said = await operator(
+        *("openim-bridge", "subscribe", NAME, "--commands", "#"),
+        *("--language", "python", "--new-password"),
+    )
+    found = re.search(r"^AMQP_URL +(\S+)$", said, re.MULTILINE)
+    assert found is not None, said
+    return URL(found[1], encoded=True)
+
+
+@asynccontextmanager
+async def collecting(url: URL, nodes: list[str], ledger: Ledger) -> AsyncIterator[None]:
+    """Write all that arrives into the ledger during the block, by whichever node is there."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(_collect(url, nodes, ledger))
+        yield
+        task.cancel()
+
+
+async def _collect(url: URL, nodes: list[str], ledger: Ledger) -> None:
+    async def take(message: AbstractIncomingMessage) -> None:
+        ledger.arrive(
+            message.body, message.message_id or "", redelivered=bool(message.redelivered)
+        )
+        with suppress(*_LOST):
+            await message.ack()
+
+    while True:
+        for node in nodes:
+            with suppress(*_LOST):
+                there = url.with_host(await address(node)).update_query(heartbeat=5)
+                connection = await aio_pika.connect(there, timeout=5)
+                async with connection, connection.channel() as channel:
+                    await channel.set_qos(prefetch_count=200)
+                    queue = await channel.get_queue(f"openim.sub.{NAME}", ensure=False)
+                    await queue.consume(take)
+                    # What a plain connection tells of its end, it tells to nobody who asks.
+                    underneath = await channel.get_underlay_channel()
+                    while not underneath.is_closed:  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
