@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from importlib.metadata import entry_points
 
 import click
 
@@ -183,3 +184,7 @@ for command in (
     *topology_cli.COMMANDS,
 ):
     main.add_command(command)
+
+# Commands about more than the bridge, whose code it must not know.
+for entry in sorted(entry_points(group="openim_bridge.commands")):
+    main.add_command(entry.load())

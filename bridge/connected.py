@@ -24,7 +24,7 @@ Port: TypeAlias = Annotated[
 
 FILE = "the path of a file in PEM form, or nothing"
 
-TABLES = ("bridge", "consumers", "friends_api")
+TABLES = ("bridge", "consumers", "friends_api", "console")
 """The tables of a settings file, which all processes may share."""
 
 

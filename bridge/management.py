@@ -77,6 +77,17 @@ class Management:
             if each["destination_type"] == "queue"
         ]
 
+    async def consumers(self) -> list[dict[str, Any]]:
+        """List who consumes which queue, as RabbitMQ describes them."""
+        found: list[dict[str, Any]] = await self._ask("GET", "consumers", self._host)
+        return found
+
+    async def alarms(self) -> tuple[str, ...]:
+        """Say what RabbitMQ is short of, for which it takes no messages."""
+        nodes: list[dict[str, Any]] = await self._ask("GET", "nodes")
+        told = {"mem_alarm": "memory", "disk_free_alarm": "disk"}
+        return tuple(word for key, word in told.items() if any(node.get(key) for node in nodes))
+
     async def unbind(self, binding: Binding) -> None:
         """Remove a binding that has no arguments."""
         between = ("bindings", self._host, "e", binding.exchange, "q", binding.queue)

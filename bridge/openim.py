@@ -155,12 +155,19 @@ class Process:
     async def _count(self, *_event: object) -> None:
         self.connections += 1
 
-    async def post(self, command: str, body: bytes) -> Answer:
-        """Post one callback and read the reply as OpenIM reads it."""
+    async def post(self, command: str, body: bytes, operation_id: str = "") -> Answer:
+        """Post one callback and read the reply as OpenIM reads it.
+
+        Args:
+            command: As OpenIM sends it.
+            body: The same.
+            operation_id: OpenIM's trace id; one of our own if there is none.
+
+        """
         started = time.perf_counter()
         status, reply, failure = 0, b"", None
         try:
-            status, reply = await self._exchange(command, body)
+            status, reply = await self._exchange(command, body, operation_id)
         except (aiohttp.ClientError, OSError) as error:
             failure = error
         milliseconds = (time.perf_counter() - started) * 1000
@@ -173,7 +180,9 @@ class Process:
             unreachable=isinstance(failure, aiohttp.ClientConnectorError),
         )
 
-    async def _exchange(self, command: str, body: bytes) -> tuple[int, bytes]:
+    async def _exchange(
+        self, command: str, body: bytes, operation_id: str
+    ) -> tuple[int, bytes]:
         # Put together as text, as OpenIM does: a slash at the end makes two.
         url = URL(f"{self._url}/{command}{query(command, body)}", encoded=True)
         headers = {
@@ -181,7 +190,8 @@ class Process:
             "Content-Length": str(len(body)),
             **_authorization(url),
             "Content-Type": "application/json; charset=utf-8",
-            "Operationid": f"send-{os.getpid()}-{time.time_ns()}-{next(self._numbers)}",
+            "Operationid": operation_id
+            or f"send-{os.getpid()}-{time.time_ns()}-{next(self._numbers)}",
             "Accept-Encoding": "gzip",
         }
         async with self.session.post(

@@ -2,6 +2,7 @@
 
     receiver     declares what the receiver needs, and publishes callbacks
     consumers    declares and reads work queues; delays, buries and answers
+    console      reads the streams, looks at dead letters and replays them
     operator     the commands for people: everything of the bridge, and users of other teams
     monitoring   looks on
 
@@ -112,6 +113,15 @@ _CONSUMERS = (
     )
 )
 
+_DEAD = topology.dead_letter_queue(ANY)
+
+_CONSOLE = Rights(
+    declare=frozenset({_DEAD}),
+    write=frozenset({topology.RETRY}),
+    read=frozenset({topology.ARCHIVE, topology.OUTCOMES, _DEAD}),
+    tags=("monitoring",),
+)
+
 _OPERATOR = Rights(
     declare=frozenset({EVERYTHING, ANONYMOUS}),
     write=frozenset({EVERYTHING, ANONYMOUS, DEFAULT}),
@@ -122,6 +132,7 @@ _OPERATOR = Rights(
 USERS: Mapping[str, Rights] = {
     "receiver": _RECEIVER,
     "consumers": _CONSUMERS,
+    "console": _CONSOLE,
     "operator": _OPERATOR,
     "monitoring": Rights(tags=("monitoring",)),
 }

@@ -1,4 +1,4 @@
-"""Settings of the worker and of the friends API: tables of `bridge.settings`."""
+"""Settings of worker, friends API and console: tables of `bridge.settings`."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -8,6 +8,8 @@ from yarl import URL
 from bridge.settings import Connected, Host, Port, Process, Seconds
 
 _MODULE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+_USER = r"[A-Za-z0-9._-]{1,50}:(viewer|operator|admin):scrypt\$[A-Za-z0-9_=-]+\$[A-Za-z0-9_=-]+"
+_ORIGIN = r"https?://[^\s,/]+"
 _BEARER = r"[A-Za-z0-9._~+/=-]{16,500}"
 
 
@@ -151,3 +153,93 @@ class FriendsApi(Process, frozen=True, kw_only=True):
         Seconds,
         Meta(gt=0, le=300, description="Seconds of silence after which a stream says so."),
     ] = 15.0
+
+
+class Console(Connected, frozen=True, kw_only=True):
+    """Settings of the web console, `openim-bridge console`."""
+
+    table: ClassVar[str] = "console"
+
+    host: Host = "127.0.0.1"
+    port: Port = 10009
+    password: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\S{12,200})?\Z",
+            title="12 characters or more, without spaces",
+            description="Password of the user `admin`. Without it, only `CONSOLE_USERS` get in;"
+            " without both, the console does not start.",
+            extra={"secret": True},
+        ),
+    ] = ""
+    users: Annotated[
+        str,
+        Meta(
+            pattern=rf"^({_USER}([,\s]+{_USER})*)?\Z",
+            title="lines that `openim-bridge console-user` prints, or with commas between them",
+            description="Who else gets in, each as `name:role:hash`; a role is `viewer`,"
+            " `operator` or `admin`.",
+            extra={"secret": True},
+        ),
+    ] = ""
+    callback_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^https?://\S+\Z",
+            title="a URL such as `http://127.0.0.1:10006/callbackExample`",
+            description="Where the receiver takes callbacks, for a sample and for the lines of"
+            " `webhooks.yml`.",
+            extra={"secret": True, "check": _has_a_possible_port},
+        ),
+    ] = "http://127.0.0.1:10006/callbackExample"
+    receivers: Annotated[
+        str,
+        Meta(
+            pattern=rf"^({_ORIGIN}(,{_ORIGIN})*)?\Z",
+            title="URLs such as `http://10.0.0.5:10006`, with commas between them, or nothing",
+            description="Receivers whose metrics are shown. Nothing: the one of"
+            " `CONSOLE_CALLBACK_URL`.",
+        ),
+    ] = ""
+    management_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://\S+)?\Z",
+            title="a URL such as `http://user:password@host:15672`, or nothing",
+            description="RabbitMQ's management HTTP API; its user needs the tag `monitoring`."
+            " Nothing: port 15672 of the host in `CONSOLE_AMQP_URL`, with its user.",
+            extra={"secret": True, "check": _has_a_possible_port},
+        ),
+    ] = ""
+    database_url: Annotated[
+        str,
+        Meta(
+            description="Where the workers write: friends are read from it, and it keeps what"
+            " is done in the console.",
+            **_DATABASE,
+        ),
+    ] = "sqlite:///openim-consumers.db"
+    index_path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="File for the index of events; made anew from RabbitMQ's streams at"
+            " each start.",
+        ),
+    ] = "openim-console-index.db"
+    events: Annotated[
+        int,
+        Meta(ge=1000, le=2_000_000, description="Events in the index; the oldest go first."),
+    ] = 100_000
+    idle_timeout: Annotated[
+        Seconds,
+        Meta(gt=0, le=86400, description="Seconds without a click after which one is out."),
+    ] = 1800.0
+    session_timeout: Annotated[
+        Seconds,
+        Meta(gt=0, le=7 * 86400, description="Seconds after which one has to log in again."),
+    ] = 12 * 3600.0
+    streams: Annotated[
+        int,
+        Meta(ge=1, le=100, description="Pages that a user may have live at a time."),
+    ] = 8

@@ -9,7 +9,15 @@ COMMAND = "callbackAfterAddFriendAgreeCommand"
 
 
 def next_steps(  # noqa: PLR0913  # what differs between the ways to run it
-    url: str, *, send: str, watch: str, show: str, api: str, token: str, stop: str
+    url: str,
+    *,
+    send: str,
+    watch: str,
+    show: str,
+    api: str,
+    token: str,
+    stop: str,
+    console: str = "",
 ) -> str:
     """Say how to send a callback through.
 
@@ -21,6 +29,7 @@ def next_steps(  # noqa: PLR0913  # what differs between the ways to run it
         api: URL of the friends API.
         token: What a shell makes its token of.
         stop: How to stop it all.
+        console: What to say of the web console, if one runs.
 
     """
     return f"""
@@ -49,7 +58,7 @@ See them as they come, as the App's backend does (docs/friends.md):
     curl --no-buffer --header "Authorization: Bearer {token}" \\
         {api}/friends/verifications/stream
 
-{stop}
+{console}{stop}
 """
 
 

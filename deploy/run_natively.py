@@ -1,9 +1,10 @@
-"""Runs RabbitMQ, receiver, worker and friends API on this machine, without containers.
+"""Runs RabbitMQ, receiver, worker, friends API and console here, without containers.
 
     .run/rabbitmq     a private RabbitMQ, unless AMQP_URL names another
     .run/journal      the receiver's journal
     .run/friends.db   what the worker writes
     .run/token        what the friends API asks for, unless FRIENDS_API_TOKEN is set
+    .run/password     of admin in the console, unless CONSOLE_PASSWORD is set
 
 All listen on loopback, and all stop on Ctrl-C, in the reverse order.
 """
@@ -37,7 +38,7 @@ RUN = HERE / ".run"
 COMMANDS = HERE / ".venv" / "bin"
 DATABASE = "sqlite:///.run/friends.db"
 
-PORTS = {"BRIDGE_PORT": "10006", "FRIENDS_API_PORT": "10007"}
+PORTS = {"BRIDGE_PORT": "10006", "FRIENDS_API_PORT": "10007", "CONSOLE_PORT": "10009"}
 """Ports to listen on, and what they are if nobody sets them; the first is OpenIM's default."""
 
 
@@ -126,6 +127,19 @@ async def run(amqp_url: str) -> str | None:
                 FRIENDS_API_LOG_FORMAT="text",
             )
         )
+        console = await running.enter_async_context(
+            child(
+                "console",
+                working,
+                COMMANDS / "openim-bridge",
+                *("console", "--password-file", RUN / "password"),
+                CONSOLE_AMQP_URL=amqp_url,
+                CONSOLE_CALLBACK_URL=callback_url(),
+                CONSOLE_DATABASE_URL=DATABASE,
+                CONSOLE_INDEX_PATH=str(RUN / "index.db"),
+                CONSOLE_LOG_FORMAT="text",
+            )
+        )
         receiver = await running.enter_async_context(
             child(
                 "receiver",
@@ -137,7 +151,8 @@ async def run(amqp_url: str) -> str | None:
                 BRIDGE_LOG_FORMAT="text",
             )
         )
-        return await watch({"worker": worker, "api": api, "receiver": receiver}, working, stop)
+        children = {"worker": worker, "api": api, "console": console, "receiver": receiver}
+        return await watch(children, working, stop)
 
 
 @asynccontextmanager
@@ -205,7 +220,7 @@ async def watch(
 
 
 def ready() -> bool:
-    """Whether the receiver takes callbacks, and the API answers."""
+    """Whether the receiver takes callbacks, and API and console answer."""
     return all(answers(port(variable)) for variable in PORTS)
 
 
@@ -220,9 +235,16 @@ def answers(number: int) -> bool:
             return False
 
 
+def callback_url() -> str:
+    """Where OpenIM sends callbacks."""
+    return f"http://{LOOPBACK}:{port()}" + os.environ.get("BRIDGE_PATH", "/callbackExample")
+
+
 def instructions() -> str:
     """What to do next."""
-    url = f"http://{LOOPBACK}:{port()}" + os.environ.get("BRIDGE_PATH", "/callbackExample")
+    url = callback_url()
+    given = os.environ.get("CONSOLE_PASSWORD")
+    password = "echo $CONSOLE_PASSWORD" if given else "cat .run/password"
     return next_steps(
         url,
         send=f".venv/bin/openim-bridge send --url {url}",
@@ -232,6 +254,8 @@ def instructions() -> str:
         token="$FRIENDS_API_TOKEN"
         if "FRIENDS_API_TOKEN" in os.environ
         else "$(cat .run/token)",
+        console="See it in a browser, as admin (docs/console.md), with the password that\n"
+        f"`{password}` shows: http://{LOOPBACK}:{port('CONSOLE_PORT')}\n\n",
         stop="To stop: Ctrl-C. To forget its data as well: make clean",
     )
 

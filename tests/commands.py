@@ -91,5 +91,5 @@ def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if not name.startswith(("BRIDGE_", "CONSUMERS_", "FRIENDS_API_"))
+        if not name.startswith(("BRIDGE_", "CONSUMERS_", "FRIENDS_API_", "CONSOLE_"))
     }

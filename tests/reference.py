@@ -30,7 +30,7 @@ from bridge.slots import opened
 from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
 from bridge.topology import ARCHIVED, BRIDGE, Arguments, Topology, archive, subscription
 from consumers import cli as consumers_cli
-from consumers.settings import FriendsApi, Worker
+from consumers.settings import Console, FriendsApi, Worker
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -354,6 +354,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "settings of the receiver": lambda: settings(Receiver),
     "settings of the consumers": lambda: settings(Worker),
     "settings of the friends API": lambda: settings(FriendsApi),
+    "settings of the console": lambda: settings(Console),
     "commands of the receiver": lambda: commands("openim-bridge", bridge_cli.main),
     "commands of the consumers": lambda: commands("openim-consumers", consumers_cli.main),
     "metrics": metrics,

@@ -22,8 +22,9 @@ COMMANDS = {
     *("consumers.cli", "consumers.dead_letters_cli", "consumers.dead_letters_options"),
     *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli"),
     *("bridge.doctor_cli", "bridge.topology_cli", "consumers.topology_cli"),
-    *("consumers.friends.cli", "consumers.messages.cli"),
+    "bridge.doctor_cli",
     "bridge.secrets_cli",
+    *("consumers.friends.cli", "consumers.messages.cli", "consumers.console.cli"),
 }
 """The modules that read the environment, print and end the process."""
 
@@ -228,7 +229,8 @@ def test_only_what_answers_and_what_calls_handlers_catches_everything() -> None:
         for handler in module.nodes(ast.ExceptHandler)
         if handler.type is None or "Exception" in ast.unparse(handler.type).split(", ")
     }
-    assert catchers == {"bridge.connection", "consumers.deciding", "consumers.settling"}
+    answering = {"bridge.connection", "consumers.console.front", "consumers.deciding"}
+    assert catchers == answering | {"consumers.settling"}
 
 
 @pytest.mark.parametrize("module", CODE, ids=lambda module: module.name)

@@ -13,7 +13,7 @@ from bridge.contract import EVENTS
 from bridge.loading import is_secret, types_of
 from bridge.settings import Receiver
 from consumers import cli as consumers_cli
-from consumers.settings import FriendsApi, Worker
+from consumers.settings import Console, FriendsApi, Worker
 from tests.reference import (
     REFERENCE,
     SECTIONS,
@@ -81,8 +81,8 @@ def rejections() -> set[tuple[str, str]]:
 
 def variables() -> set[str]:
     """Give every variable that may be set."""
-    names = {"BRIDGE_CONFIG", "CONSUMERS_CONFIG", "FRIENDS_API_CONFIG"}
-    for kind in (Receiver, Worker, FriendsApi):
+    names = {"BRIDGE_CONFIG", "CONSUMERS_CONFIG", "FRIENDS_API_CONFIG", "CONSOLE_CONFIG"}
+    for kind in (Receiver, Worker, FriendsApi, Console):
         for name, type_ in types_of(kind).items():
             variable = f"{kind.table}_{name}".upper()
             names |= {variable, f"{variable}_FILE"} if is_secret(type_) else {variable}
@@ -157,7 +157,9 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
 
 
 def test_only_variables_that_exist_are_mentioned() -> None:
-    mentioned = re.findall(r"\b(?:BRIDGE|CONSUMERS|FRIENDS_API)_[A-Z_]*[A-Z]\b", EVERYTHING)
+    mentioned = re.findall(
+        r"\b(?:BRIDGE|CONSUMERS|FRIENDS_API|CONSOLE)_[A-Z_]*[A-Z]\b", EVERYTHING
+    )
     assert set(mentioned) <= variables()
 
 

@@ -282,6 +282,7 @@ async def test_nobody_but_the_operator_may_administer(broker: Allowed) -> None:
     assert {user: await status(user) for user in USERS} == {
         "receiver": 401,
         "consumers": 401,
+        "console": 401,
         "operator": 200,
         "monitoring": 401,
     }

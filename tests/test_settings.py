@@ -6,9 +6,9 @@ import pytest
 
 from bridge.loading import BadSettings, load
 from bridge.settings import TABLES, Receiver, Settings
-from consumers.settings import FriendsApi, Worker
+from consumers.settings import Console, FriendsApi, Worker
 
-KINDS: list[type[Settings]] = [Receiver, Worker, FriendsApi]
+KINDS: list[type[Settings]] = [Receiver, Worker, FriendsApi, Console]
 
 
 def problems(environment: dict[str, str], kind: type[Settings] = Receiver) -> list[str]:
@@ -139,7 +139,9 @@ def test_an_unknown_variable_is_refused_with_a_suggestion(
 def test_a_name_like_no_other_is_refused_with_all_there_are(tmp_path: Path) -> None:
     environment = in_file(tmp_path, "xyz = 1\n") | {"BRIDGE_ZZZZZZZZ": "1"}
     in_the_file, in_the_environment = problems(environment)
-    assert in_the_file.endswith("xyz is not a table; known are bridge, consumers, friends_api")
+    assert in_the_file.endswith(
+        "xyz is not a table; known are bridge, consumers, friends_api, console"
+    )
     assert "BRIDGE_HOST, BRIDGE_PORT, BRIDGE_PATH, " in in_the_environment
 
 

@@ -1,0 +1,201 @@
+"""What the console answers: pages, what changes on them, and what people do."""
+
+import asyncio
+import urllib.parse
+from http import HTTPStatus
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.broker import BrokerError
+from bridge.contract import COMMANDS, Allowed
+from bridge.contract import Refused as RefusedByPolicy
+from consumers import desk
+from consumers.console import audit, pages, rendering, setting_up
+from consumers.console.filling import body_of
+from consumers.console.front import Answer, Front, cookie_of, html, redirect
+from consumers.console.letters import Alike, Job
+from consumers.console.live import HEADERS, Stream
+from consumers.console.routes import TABS, Tab
+from consumers.console.sources import Asked, Refused, Sources
+from consumers.database import FAILURES, reason
+from consumers.dead_letter_audit import DISCARD, REPLAY, Act
+
+LONGEST_REASON = 500
+"""Characters of a reason to discard."""
+
+LONGEST_BODY = 200_000
+"""Characters of a body that are shown."""
+
+
+class Answers:
+    """Answers everything but who may come in.
+
+    Args:
+        sources: Where pages look.
+
+    """
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self.stop = asyncio.Event()
+        """Set when the console stops."""
+        answers: dict[str, Answer] = {tab.name: self._page(tab) for tab in TABS}
+        answers |= {
+            "live": self._live,
+            "replay": self._replay,
+            "discard": self._discard,
+            "sample": self._sample,
+            "body": self._body,
+            "static": self._static,
+            "livez": self._livez,
+            "readyz": self._readyz,
+        }
+        self.front = Front(sources.settings, answers)
+        self._tabs = {tab.name: tab for tab in TABS}
+
+    def _page(self, tab: Tab) -> Answer:
+        async def answer(_request: web.Request, asked: Asked) -> web.Response:
+            return html(rendering.page(tab.name, await self._shown(tab, asked)))
+
+        return answer
+
+    async def _shown(self, tab: Tab, asked: Asked) -> rendering.Shown:
+        try:
+            shown = await pages.PAGES[tab.name](self._sources, asked)
+        except (BrokerError, desk.CannotDo) as error:
+            raise Refused(503, f"RabbitMQ cannot be asked now: {error}") from error
+        said, asked.session.said = asked.session.said, ""
+        query = urllib.parse.urlencode({**asked.query, "page": tab.name})
+        return {"session": asked.session, "tab": tab, "said": said, "live": query} | shown
+
+    async def _live(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+        tab = self._tabs.get(asked.query.get("page", ""))
+        if tab is None or tab.role is None or not asked.session.may(tab.role):
+            raise Refused(404, "There is no such page.")
+        sessions, session = self.front.sessions, asked.session
+        if sessions.streams_of(session.name) >= self._sources.settings.streams:
+            raise Refused(429, "Too many live pages: close some.")
+        cookie = cookie_of(request)
+
+        async def parts() -> dict[str, str] | None:
+            if sessions.find(cookie, click=False) is not session:
+                return None
+            return rendering.live_parts(tab.name, await self._changing(tab, asked))
+
+        session.streams += 1
+        try:
+            return await Stream(parts, self.stop).run(
+                request, web.StreamResponse(headers=HEADERS)
+            )
+        finally:
+            session.streams -= 1
+
+    async def _changing(self, tab: Tab, asked: Asked) -> rendering.Shown:
+        """Give what a page shows, without taking what is to be said once."""
+        shown = await pages.PAGES[tab.name](self._sources, asked)
+        return {"session": asked.session, "tab": tab, "said": "", "live": ""} | shown
+
+    async def _note(self, asked: Asked, action: str, target: str, why: str = "") -> None:
+        """Note in SQL what is about to be done; without that, it is not done."""
+
+        async def write(transaction: AsyncConnection) -> None:
+            await audit.add(
+                transaction,
+                who=asked.session.name,
+                address=asked.address,
+                action=action,
+                target=target,
+                reason=why,
+            )
+
+        try:
+            async with self._sources.database.transaction() as transaction:
+                await write(transaction)
+        except FAILURES as error:
+            raise Refused(
+                503, f"Nothing was done, as it cannot be noted who did it: {reason(error)}"
+            ) from error
+
+    async def _replay(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
+        return await self._settle(asked, Act(action=REPLAY, who=_who(asked)))
+
+    async def _discard(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
+        why = asked.form.get("reason", "").strip()[:LONGEST_REASON]
+        if not why:
+            raise Refused(400, "Say why: the audit log keeps the reason.")
+        return await self._settle(asked, Act(action=DISCARD, who=_who(asked), reason=why))
+
+    async def _settle(self, asked: Asked, act: Act) -> web.StreamResponse:
+        name, form = asked.form.get("subscription", ""), asked.form
+        counts = self._sources.rabbitmq.dead()
+        wanted = Alike(likeness=form.get("error", ""), message_id=form.get("id", ""))
+        if name not in counts or wanted == Alike():
+            raise Refused(400, "Say which letters: choose a group or a letter on the page.")
+        if self._sources.letters.busy:
+            raise Refused(409, "Others are being settled: wait until that is done.")
+        target = f"{name}: {wanted.message_id or wanted.likeness}"
+        await self._note(asked, act.action, target, act.reason)
+        of = 1 if wanted.message_id else self._size(name, wanted.likeness)
+        job = Job(act=act, subscription=name, wanted=wanted, of=of)
+        if not self._sources.letters.begin(job):
+            raise Refused(409, "Others are being settled: wait until that is done.")
+        return redirect("/dead-letters")
+
+    def _size(self, subscription: str, error: str) -> int:
+        look = self._sources.letters.looks.get(subscription)
+        groups = look.groups if look else ()
+        return sum(group.count for group in groups if group.error == error)
+
+    async def _sample(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
+        command = setting_up.in_full(asked.form.get("command", ""))
+        if command not in COMMANDS:
+            raise Refused(400, "There is no such callback.")
+        await self._note(asked, "sample", command)
+        url = self._sources.settings.callback_url
+        operation, answer = await setting_up.send(url, command)
+        verdict = answer.verdict
+        if isinstance(verdict, Allowed):
+            asked.session.said = f"The receiver answered in {answer.milliseconds:.1f} ms."
+        elif isinstance(verdict, RefusedByPolicy):
+            asked.session.said = f"The policy refused it: {verdict.code} {verdict.message}"
+        else:
+            raise Refused(502, f"The receiver did not take it: {verdict.reason}")
+        return redirect(f"/setup?sample={operation}")
+
+    async def _body(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
+        """Show a body to whoever may see it, once it is noted that they did."""
+        id_ = asked.form.get("id", "")
+        query = {"id": id_, "subscription": asked.form.get("subscription", "")}
+        again = Asked(session=asked.session, query=query, address=asked.address)
+        tab = self._tabs["event"]
+        shown = await self._shown(tab, again)
+        await self._note(asked, "body", id_)
+        event = shown["event"]
+        try:
+            body = await body_of(self._sources.settings, event["seq"], id_)
+        except BrokerError as error:
+            raise Refused(503, f"The archive cannot be read now: {error}") from error
+        if body is None:
+            raise Refused(HTTPStatus.GONE, "The archive does not keep it any more.")
+        shown["body"] = body.decode(errors="replace")[:LONGEST_BODY]
+        return html(rendering.page(tab.name, shown))
+
+    async def _static(self, request: web.Request, _asked: Asked) -> web.Response:
+        name = request.match_info["file"]
+        kind = rendering.KINDS.get("." + name.rpartition(".")[2])
+        data = rendering.static(name) if kind else None
+        if data is None:
+            raise Refused(404, "There is no such file.")
+        headers = {"Cache-Control": "max-age=86400"}
+        return web.Response(body=data, content_type=kind or "", headers=headers)
+
+    async def _livez(self, _request: web.Request, _asked: Asked) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def _readyz(self, _request: web.Request, _asked: Asked) -> web.Response:
+        return web.json_response({"ready": True})
+
+
+def _who(asked: Asked) -> str:
+    return f"{asked.session.name}@console"
