@@ -20,18 +20,26 @@ from bridge.rights import USERS, definitions
 
 DATABASE_USERS = ("postgres", "consumers", "api")
 
+OPENIMS_PATH = "/callbackExample"
+"""OpenIM's own default, which only this machine can reach as long as nobody opens the port."""
+
 
 def main(folder: Path) -> None:
     """Write all files that are not there, or that have changed."""
-    for service, files in wanted(folder / "kept").items():
+    path = given(folder, "receiver", "path", OPENIMS_PATH)
+    for service, files in wanted(folder / "kept", path).items():
         for name, made in files.items():
-            given = folder / "given" / service / name
-            text = given.read_text(encoding="utf-8").strip() if given.exists() else made
-            write(folder / "for" / service / name, text)
+            write(folder / "for" / service / name, given(folder, service, name, made))
 
 
-def wanted(kept: Path) -> dict[str, dict[str, str]]:
-    """Give the files of each service, by name."""
+def given(folder: Path, service: str, name: str, made: str) -> str:
+    """Give a secret of yours if there is one, and otherwise what we made."""
+    yours = folder / "given" / service / name
+    return yours.read_text(encoding="utf-8").strip() if yours.exists() else made
+
+
+def wanted(kept: Path, path: str) -> dict[str, dict[str, str]]:
+    """Give the files of each service, by name; `path` is where callbacks are taken."""
     broker = {name: remembered(kept / f"broker-{name}") for name in USERS}
     database = {name: remembered(kept / f"database-{name}") for name in DATABASE_USERS}
     return {
@@ -42,8 +50,7 @@ def wanted(kept: Path) -> dict[str, dict[str, str]]:
         "postgres": {f"{name}-password": password for name, password in database.items()},
         "receiver": {
             "amqp-url": amqp_url("receiver", broker),
-            # OpenIM's own default, which only this machine can reach; and no further secret.
-            "path": "/callbackExample",
+            "path": path,
             "secrets": "",
         },
         "consumers": {
@@ -53,6 +60,12 @@ def wanted(kept: Path) -> dict[str, dict[str, str]]:
         "api": {
             "database-url": database_url("api", database),
             "token": remembered(kept / "api-token"),
+        },
+        "console": {
+            "amqp-url": amqp_url("console", broker),
+            "database-url": database_url("consumers", database),
+            "password": remembered(kept / "console-password"),
+            "callback-url": f"http://receiver:10006{path}",
         },
         "operator": {
             "amqp-url": amqp_url("operator", broker),

@@ -17,7 +17,8 @@ def next_steps(  # noqa: PLR0913  # what differs between the ways to run it
     api: str,
     token: str,
     stop: str,
-    console: str = "",
+    console: str,
+    password: str,
 ) -> str:
     """Say how to send a callback through.
 
@@ -29,7 +30,8 @@ def next_steps(  # noqa: PLR0913  # what differs between the ways to run it
         api: URL of the friends API.
         token: What a shell makes its token of.
         stop: How to stop it all.
-        console: What to say of the web console, if one runs.
+        console: URL of the web console.
+        password: The command that shows the password of its user `admin`.
 
     """
     return f"""
@@ -58,13 +60,19 @@ See them as they come, as the App's backend does (docs/friends.md):
     curl --no-buffer --header "Authorization: Bearer {token}" \\
         {api}/friends/verifications/stream
 
-{console}{stop}
+See it in a browser, as admin (docs/console.md), with the password that `{password}`
+shows:
+
+    {console}
+
+{stop}
 """
 
 
 if __name__ == "__main__":
     address = os.environ.get("RECEIVER_ADDRESS", "127.0.0.1:10006")
     friends = os.environ.get("FRIENDS_API_ADDRESS", "127.0.0.1:10007")
+    console = os.environ.get("CONSOLE_ADDRESS", "127.0.0.1:10009")
     given = Path(__file__).parent / "secrets" / "receiver" / "path"
     path = given.read_text(encoding="utf-8").strip() if given.exists() else "/callbackExample"
     print(
@@ -75,6 +83,8 @@ if __name__ == "__main__":
             show="docker compose exec consumers openim-consumers friends",
             api=f"http://{friends}",
             token="$(docker compose exec -T api cat /run/secrets/token)",  # noqa: S106  # a command
+            console=f"http://{console}",
+            password="docker compose exec console cat /run/secrets/password",  # noqa: S106  # a command
             stop="To stop: docker compose down. To forget its data as well: add --volumes",
         )
     )

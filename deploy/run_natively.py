@@ -254,8 +254,8 @@ def instructions() -> str:
         token="$FRIENDS_API_TOKEN"
         if "FRIENDS_API_TOKEN" in os.environ
         else "$(cat .run/token)",
-        console="See it in a browser, as admin (docs/console.md), with the password that\n"
-        f"`{password}` shows: http://{LOOPBACK}:{port('CONSOLE_PORT')}\n\n",
+        console=f"http://{LOOPBACK}:{port('CONSOLE_PORT')}",
+        password=password,
         stop="To stop: Ctrl-C. To forget its data as well: make clean",
     )
 

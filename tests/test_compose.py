@@ -24,7 +24,7 @@ EXAMPLES = [str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/*/compose.
 ENDS = {"secrets", "operator"}
 """Services that do one thing and end."""
 
-PUBLISHED = {"proxy", "api", "prometheus", "grafana"}
+PUBLISHED = {"proxy", "api", "console", "prometheus", "grafana"}
 """Services that somebody outside talks to."""
 
 DATA = {
@@ -34,6 +34,7 @@ DATA = {
     "rabbitmq-2": "rabbitmq-2:/var/lib/rabbitmq",
     "rabbitmq-3": "rabbitmq-3:/var/lib/rabbitmq",
     "prometheus": "prometheus:/prometheus",
+    "console": "console:/var/lib/openim-bridge",
     "grafana": "grafana:/var/lib/grafana",
 }
 """What must outlive a container, and where."""
@@ -185,7 +186,7 @@ def test_neither_broker_nor_database_is_in_reach_of_what_is_published() -> None:
 def test_a_broker_or_database_that_is_away_stops_nobody_from_starting() -> None:
     needed = {
         (name, other)
-        for name in ("receiver", "consumers", "api", "proxy")
+        for name in ("receiver", "consumers", "api", "console", "proxy")
         for other, how in SERVICES[name]["depends_on"].items()
         if how.get("required", True)
     }

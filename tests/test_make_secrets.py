@@ -10,9 +10,18 @@ from yarl import URL
 from bridge.loading import load
 from bridge.rights import USERS, definitions
 from bridge.settings import Receiver
-from consumers.settings import FriendsApi, Worker
+from consumers.settings import Console, FriendsApi, Worker
 
-SERVICES = ("rabbitmq", "postgres", "receiver", "consumers", "api", "operator", "grafana")
+SERVICES = (
+    "rabbitmq",
+    "postgres",
+    "receiver",
+    "consumers",
+    "api",
+    "console",
+    "operator",
+    "grafana",
+)
 
 
 @pytest.fixture
@@ -57,6 +66,17 @@ def test_every_process_starts_with_what_it_is_given(folder: Path) -> None:
             "FRIENDS_API_DATABASE_URL_FILE": f"{mine['api']}/database-url",
         },
     )
+    console = load(
+        Console,
+        {
+            "CONSOLE_PASSWORD_FILE": f"{mine['console']}/password",
+            "CONSOLE_CALLBACK_URL_FILE": f"{mine['console']}/callback-url",
+            "CONSOLE_AMQP_URL_FILE": f"{mine['console']}/amqp-url",
+            "CONSOLE_DATABASE_URL_FILE": f"{mine['console']}/database-url",
+        },
+    )
+    assert URL(console.amqp_url).user == "console"
+    assert URL(console.callback_url).path == receiver.path
     assert receiver.path == Receiver().path
     assert URL(receiver.amqp_url).user == "receiver"
     assert URL(worker.amqp_url).user == URL(worker.database_url).user == "consumers"
@@ -85,7 +105,7 @@ def test_made_elsewhere_they_are_others(folder: Path) -> None:
     for path in kept:
         path.unlink()
     same = {name for name, text in made(folder).items() if before[name] == text}
-    assert same == {"receiver/path", "receiver/secrets"}
+    assert same == {"receiver/path", "receiver/secrets", "console/callback-url"}
 
 
 def test_what_you_give_is_taken(folder: Path) -> None:
