@@ -7,9 +7,11 @@ from importlib.metadata import entry_points
 import click
 
 from bridge import (
+    config_cli,
     decide_cli,
     doctor_cli,
     documents_cli,
+    journal_cli,
     logs,
     openim,
     policy,
@@ -180,7 +182,9 @@ for command in (
     *decide_cli.COMMANDS,
     *secrets_cli.COMMANDS,
     *documents_cli.COMMANDS,
+    *config_cli.COMMANDS,
     *doctor_cli.COMMANDS,
+    *journal_cli.COMMANDS,
     *topology_cli.COMMANDS,
 ):
     main.add_command(command)

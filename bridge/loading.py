@@ -54,6 +54,18 @@ def load(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
         BadSettings: with every problem that was found.
 
     """
+    return load_with_sources(kind, environment)[0]
+
+
+def load_with_sources(
+    kind: type[SettingsT], environment: Mapping[str, str]
+) -> tuple[SettingsT, dict[str, str]]:
+    """Read the settings of one process, and where each comes from that is no default.
+
+    Raises:
+        BadSettings: with every problem that was found.
+
+    """
     problems: _Problems = []
     # Later ones win: the variables.
     given = {g.name: g for g in _from_file(kind, environment, problems)}
@@ -72,7 +84,7 @@ def load(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     settings = kind(**values)
     if problems := list(settings.problems()):
         raise BadSettings(problems)
-    return settings
+    return settings, {name: each.source for name, each in given.items()}
 
 
 def checked(value: object, annotated: object, *, strict: bool) -> object:

@@ -50,6 +50,11 @@ def folders(path: Path) -> list[Path]:
     return sorted(found, key=lambda each: int(each.name))
 
 
+def segments_in(path: Path) -> list[Path]:
+    """List the segments of all slots."""
+    return [segment for folder in folders(path) for segment in segments.segments(folder)]
+
+
 def size(path: Path) -> int:
     """Give the bytes that all slots take on disk."""
     return sum(_size(file) for folder in folders(path) for file in _files(folder))

@@ -8,7 +8,7 @@ import click
 from bridge import logs
 from bridge.cli import BAD_SETTINGS, FAILED, fail, run, settings_or_exit
 from bridge.waiting import stop_signal
-from consumers import database, modules, topology_cli
+from consumers import config_cli, database, modules, topology_cli
 from consumers.dead_letters_cli import dead_letters
 from consumers.friends.cli import api, friends
 from consumers.messages.cli import messages
@@ -56,5 +56,12 @@ def _give_up() -> None:
     os._exit(FAILED)
 
 
-for command in (friends, api, messages, dead_letters, *topology_cli.COMMANDS):
+for command in (
+    friends,
+    api,
+    messages,
+    dead_letters,
+    *config_cli.COMMANDS,
+    *topology_cli.COMMANDS,
+):
     main.add_command(command)

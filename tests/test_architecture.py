@@ -22,7 +22,7 @@ COMMANDS = {
     *("consumers.cli", "consumers.dead_letters_cli", "consumers.dead_letters_options"),
     *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli"),
     *("bridge.doctor_cli", "bridge.topology_cli", "consumers.topology_cli"),
-    "bridge.doctor_cli",
+    *("bridge.config_cli", "bridge.journal_cli", "consumers.config_cli"),
     "bridge.secrets_cli",
     *("consumers.friends.cli", "consumers.messages.cli", "consumers.console.cli"),
 }

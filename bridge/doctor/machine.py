@@ -177,13 +177,13 @@ async def journal(settings: Settings) -> str:
             f"{sum(each.length for each in damaged):,} bytes of {damaged[0].segment} and"
             f" {len(damaged) - 1} other places are damaged",
             means="the callbacks in them are lost, all others are not",
-            remedy="replace the disk; each such segment is kept, its name ending in .damaged",
+            remedy="replace the disk; `openim-bridge journal verify` names each place",
         )
     if kept:
         raise Wrong(
             f"{len(kept)} files were set aside, such as {kept[0]}",
             means="RabbitMQ would not have what is in them, or the disk has damaged it",
-            remedy="look at them, then delete them",
+            remedy="look with `openim-bridge journal dump FILE`, then delete them",
             warning=True,
         )
     waiting = sum(slot.waiting for slot in slots)

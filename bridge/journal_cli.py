@@ -1,0 +1,154 @@
+"""The commands `openim-bridge journal`: they read, also beside a receiver that writes."""
+
+import struct
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from bridge import reading, segments
+from bridge.commands import FAILED, echo, fail, own_settings, problems_explained, show_json
+from bridge.logs import printable
+from bridge.message import decode
+from bridge.reading import Slot
+from bridge.segments import Damage, Record
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group("journal")
+def group() -> None:
+    """Look at what is on disk; nothing is changed, and a receiver may run."""
+
+
+@group.command()
+@JSON
+def status(*, as_json: bool) -> None:
+    """Show each slot: who has it, what waits in it, how large it is.
+
+    Example: openim-bridge journal status
+    """
+    for slot in _slots():
+        about = {
+            "folder": str(slot.folder),
+            "in_use": slot.in_use,
+            "waiting": slot.waiting,
+            "bytes": slot.size,
+            "confirmed": slot.confirmed,
+            "last": slot.last,
+            "damaged_bytes": sum(each.length for each in slot.damage),
+            "set_aside": len(slot.set_aside),
+            "damaged_files": len(slot.damaged_files),
+        }
+        if as_json:
+            show_json(about)
+        else:
+            owner = "in use" if slot.in_use else "nobody's"
+            echo(
+                f"{slot.folder}: {owner}, {slot.waiting:,} callbacks wait,"
+                f" {slot.size:,} bytes, {about['damaged_bytes']:,} of them damaged,"
+                f" {len(slot.set_aside):,} messages set aside"
+            )
+
+
+@group.command()
+@JSON
+def verify(*, as_json: bool) -> None:
+    """Read all that is there, and name each place that is damaged; exit with 1 if one is.
+
+    The end of a write that was cut off is none: nothing in it was answered.
+
+    Example: openim-bridge journal verify
+    """
+    found = _slots()
+    damage = [each for slot in found for each in slot.damage]
+    for each in damage:
+        _show_damage(each, as_json=as_json)
+    if damage:
+        sys.exit(FAILED)
+    if not as_json:
+        echo(f"sound: {sum(slot.records for slot in found):,} records")
+
+
+def _show_damage(damage: Damage, *, as_json: bool) -> None:
+    segment, offset, length = str(damage.segment), damage.offset, damage.length
+    if as_json:
+        show_json({"segment": segment, "offset": offset, "bytes": length})
+    else:
+        echo(f"{segment}: {length:,} bytes from {offset:,} are damaged")
+
+
+@group.command()
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@click.option("--waiting", is_flag=True, help="Only what is not confirmed.")
+@click.option("--body", is_flag=True, help="Show bodies: they are people's conversations.")
+@JSON
+def dump(files: tuple[Path, ...], *, waiting: bool, body: bool, as_json: bool) -> None:
+    """Show the callbacks in the journal, or in single files of it.
+
+    FILE is a segment, also one whose name ends in .damaged, or a message that was set
+    aside.
+
+    Example: openim-bridge journal dump --waiting
+    """
+    damage: list[Damage] = []
+    with problems_explained():
+        for number, payload in _records(files, damage, waiting=waiting):
+            _show(number, payload, body=body, as_json=as_json)
+    if damage:
+        count = sum(each.length for each in damage)
+        click.echo(f"warning: {count:,} bytes could not be read", err=True)
+
+
+def _slots() -> list[Slot]:
+    with problems_explained():
+        return reading.slots(Path(own_settings().journal_path))
+
+
+def _records(
+    files: tuple[Path, ...], damage: list[Damage], *, waiting: bool
+) -> Iterator[Record]:
+    for path in files:
+        if not path.is_file():
+            fail(f"there is no file {path}")
+        if path.parent.name == reading.SET_ASIDE:
+            yield Record(int(path.name) if path.name.isdigit() else 0, path.read_bytes())
+        else:
+            yield from _of(path, damage, waiting=waiting)
+    if not files:
+        for path in reading.segments_in(Path(own_settings().journal_path)):
+            yield from _of(path, damage, waiting=waiting)
+
+
+def _of(path: Path, damage: list[Damage], *, waiting: bool) -> Iterator[Record]:
+    confirmed = segments.mark(path.parent) if waiting else 0
+    return (each for each in reading.records(path, damage) if each.number > confirmed)
+
+
+def _show(number: int, payload: bytes, *, body: bool, as_json: bool) -> None:
+    try:
+        message = decode(payload)
+    # Sound bytes that an earlier version wrote, or somebody else.
+    except (ValueError, KeyError, IndexError, struct.error):
+        about: dict[str, object] = {"number": number, "unreadable_bytes": len(payload)}
+    else:
+        received = datetime.fromtimestamp(message.received_ms / 1000, UTC)
+        about = {
+            "number": number,
+            "received": received.isoformat(timespec="milliseconds"),
+            "message_id": message.id,
+            "operation_id": message.operation_id,
+            "command": message.command,
+            "routing_key": message.routing_key,
+            "ordering_key": message.ordering_key,
+            "bytes": len(message.body),
+        } | ({"body": message.body.decode(errors="replace")} if body else {})
+    if as_json:
+        show_json(about)
+    else:
+        echo("  ".join(printable(str(value)) for value in about.values() if value != ""))
+
+
+COMMANDS: tuple[click.Command, ...] = (group,)

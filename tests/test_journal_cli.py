@@ -1,0 +1,113 @@
+"""`openim-bridge journal`: what is on disk, read beside a receiver and after damage."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from bridge.openim import Process
+from tests.commands import BRIDGE, Command, ran
+from tests.running import bridge
+
+COMMAND = "callbackAfterUserOnlineCommand"
+
+
+async def send(process: Process, count: int) -> None:
+    bodies = [f'{{"userID":"secret-{number}"}}'.encode() for number in range(count)]
+    await process.post_all([(COMMAND, body) for body in bodies], lambda _: None)
+
+
+async def journal(folder: Path, *words: str) -> Command:
+    return await ran(BRIDGE, "journal", *words, folder=folder)
+
+
+def objects(command: Command) -> list[dict[str, object]]:
+    return [json.loads(line) for line in command.out.splitlines()]
+
+
+def damage(segment: Path) -> bytes:
+    """Change a byte of the first record, in the segment and in a copy that was kept of it."""
+    data = bytearray(segment.read_bytes())
+    data[60] ^= 1
+    segment.write_bytes(data)
+    segment.with_suffix(".damaged").write_bytes(data)
+    return bytes(data)
+
+
+@pytest.fixture
+async def segment(tmp_path: Path) -> Path:
+    """A segment with three callbacks that a receiver left."""
+    async with bridge(tmp_path) as running:
+        await send(running.openim, 3)
+    (left,) = (tmp_path / "journal" / "0").glob("0*")
+    return left
+
+
+async def test_a_journal_is_read_while_a_receiver_writes_it(tmp_path: Path) -> None:
+    async with bridge(tmp_path) as running:
+        await send(running.openim, 3)
+        during = await journal(tmp_path, "status", "--json")
+        sound = await journal(tmp_path, "verify")
+        await send(running.openim, 1)
+    (slot,) = objects(during)
+    (left,) = objects(await journal(tmp_path, "status", "--json"))
+    assert (slot["in_use"], slot["waiting"], slot["damaged_bytes"]) == (True, 3, 0)
+    assert (left["in_use"], left["waiting"]) == (False, 4)
+    assert sound.out == "sound: 3 records\n"
+
+
+@pytest.mark.usefixtures("segment")
+async def test_callbacks_are_shown_and_their_bodies_only_if_asked_for(tmp_path: Path) -> None:
+    plain = await journal(tmp_path, "dump", "--json")
+    text = await journal(tmp_path, "dump")
+    bodies = await journal(tmp_path, "dump", "--json", "--body")
+    shown = objects(plain)
+    assert [each["number"] for each in shown] == [1, 2, 3]
+    assert {each["command"] for each in shown} == {COMMAND}
+    assert "secret" not in "".join(str({**each, "ordering_key": ""}) for each in shown)
+    assert text.out.count(COMMAND) == 3
+    assert {each["body"] for each in objects(bodies)} == {
+        f'{{"userID":"secret-{number}"}}' for number in range(3)
+    }
+
+
+async def test_damage_is_named_and_what_is_sound_beside_it_is_shown(
+    tmp_path: Path, segment: Path
+) -> None:
+    data = damage(segment)
+    verified = await journal(tmp_path, "verify", "--json")
+    dumped = await journal(tmp_path, "dump", "--json", f"{segment}.damaged")
+    (place,) = objects(verified)
+    assert verified.process.returncode == 1
+    assert (place["segment"], place["offset"]) == (*(str(segment.relative_to(tmp_path)), 8),)
+    assert [each["number"] for each in objects(dumped)] == [2, 3]
+    assert "could not be read" in dumped.err
+    assert await asyncio.to_thread(segment.read_bytes) == data
+
+
+async def test_what_was_set_aside_is_shown(tmp_path: Path) -> None:
+    kept = tmp_path / "journal" / "0" / "set-aside"
+    kept.mkdir(parents=True)
+    (kept / f"{7:020}").write_bytes(b"\0")
+    command = await journal(tmp_path, "dump", "--json", str(kept / f"{7:020}"))
+    assert objects(command) == [{"number": 7, "unreadable_bytes": 1}]
+
+
+async def test_what_is_confirmed_does_not_wait(amqp_url: str, tmp_path: Path) -> None:
+    async with bridge(tmp_path, amqp_url) as running:
+        await send(running.openim, 2)
+        await running.drained()
+    async with bridge(tmp_path) as running:
+        await send(running.openim, 1)
+    command = await journal(tmp_path, "dump", "--waiting", "--json")
+    assert [each["number"] for each in objects(command)] == [3]
+
+
+async def test_a_file_that_is_none_of_a_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("this is another file")
+    other = await journal(tmp_path, "dump", "other")
+    missing = await journal(tmp_path, "dump", "missing")
+    assert (other.process.returncode, missing.process.returncode) == (3, 1)
+    assert "is not a journal segment" in other.err
+    assert "there is no file missing" in missing.err
