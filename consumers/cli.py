@@ -6,11 +6,19 @@ import sys
 import click
 
 from bridge import logs
-from bridge.cli import BAD_SETTINGS, FAILED, fail, run, settings_or_exit
+from bridge.commands import (
+    BAD_SETTINGS,
+    FAILED,
+    fail,
+    problems_explained,
+    run,
+    settings_or_exit,
+)
 from bridge.waiting import stop_signal
 from consumers import config_cli, database, modules, topology_cli
 from consumers.dead_letters_cli import dead_letters
 from consumers.friends.cli import api, friends
+from consumers.listener import listening
 from consumers.messages.cli import messages
 from consumers.registry import BadHandlers
 from consumers.settings import Worker as Settings
@@ -40,15 +48,17 @@ def work(handlers: str | None) -> None:
         loaded = modules.load(settings.handlers.split(","))
     except BadHandlers as error:
         fail(str(error), BAD_SETTINGS)
-    run(_work(settings, loaded))
+    with problems_explained():
+        run(_work(settings, loaded))
 
 
 async def _work(settings: Settings, loaded: modules.Loaded) -> None:
     stop = stop_signal()
     async with database.opened(settings.database_url, settings.database_connections) as opened:
-        await opened.wait_until_ready(stop)
         worker = Worker(settings, loaded.handlers, opened, loaded.decisions, _give_up)
-        await worker.run(stop)
+        async with listening(worker, settings.host, settings.port):
+            await opened.wait_until_ready(stop)
+            await worker.run(stop)
 
 
 def _give_up() -> None:

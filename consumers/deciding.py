@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import TypeAlias
 
 from bridge import questions
 from bridge.broker import Broker, Consumer, Delivery
@@ -27,6 +29,12 @@ log = logging.getLogger(__name__)
 
 LONGEST_REASON = 500
 
+FAILED, LATE = "failed", "late"
+"""What a function came to that gave no verdict: an error, or nothing in time."""
+
+NoteDecision: TypeAlias = Callable[[str, str, float], None]
+"""Told of each decision: the function, its verdict, the seconds that it took."""
+
 
 class Deciding:
     """Has the functions of a worker answer.
@@ -36,6 +44,7 @@ class Deciding:
         consuming: The connection that questions come from.
         answering: The one that answers leave by.
         settings: The worker's.
+        note: Told of each decision.
 
     """
 
@@ -45,6 +54,7 @@ class Deciding:
         consuming: Broker,
         answering: Broker,
         settings: Settings,
+        note: NoteDecision,
     ) -> None:
         self._deciders = {
             event: decider
@@ -58,6 +68,7 @@ class Deciding:
         self._consumers: list[Consumer] = []
         self._running: set[asyncio.Task[None]] = set()
         self._lines = Sampled()
+        self._note = note
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to answer, in `tasks`."""
@@ -116,7 +127,8 @@ class Deciding:
         return decider.name, await self._decide(decider, event, question)
 
     async def _decide(self, decider: Decider, event: Event, question: Question) -> bytes | None:
-        limit = asyncio.timeout(question.seconds_left)
+        limit, started = asyncio.timeout(question.seconds_left), perf_counter()
+        verdict = FAILED
         try:
             async with limit:
                 # What has no time left ends here, however little it had to do.
@@ -126,20 +138,31 @@ class Deciding:
                 if not isinstance(reply, Allow | Refuse | Change):
                     given = type(reply).__name__
                     raise TypeError(f"it gave {given}, not Allow, Refuse or a change")  # noqa: TRY301
-                return encoded(reply)
+                body = encoded(reply)
+                verdict = _verdict(reply)
+                return body
         except Exception as error:  # noqa: BLE001  # whatever a function raises
             if limit.expired():
+                verdict = LATE
                 self._report(decider, question, "no decision in time; are the clocks right?")
                 return None
             reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
             self._report(decider, question, reason)
             return failure(reason)
+        finally:
+            self._note(decider.name, verdict, perf_counter() - started)
 
     def _report(self, decider: Decider, question: Question, reason: str) -> None:
         more = self._lines.admit(decider.name)
         if more is not None:
             facts = {"handler": decider.name, "reason": reason, "more": more}
             question.log.warning("not decided", extra=facts)
+
+
+def _verdict(reply: object) -> str:
+    if isinstance(reply, Allow):
+        return "allow"
+    return "refuse" if isinstance(reply, Refuse) else "change"
 
 
 def _seconds_left(delivery: Delivery) -> float:

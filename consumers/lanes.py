@@ -50,6 +50,8 @@ class Job:
     key: str
     """Its ordering key; "" if any order will do."""
     attempt: int
+    received_ms: int = 0
+    """When the bridge received it: milliseconds since 1970."""
 
     @property
     def suspect(self) -> bool:
@@ -73,6 +75,8 @@ class Lanes:
     """
 
     def __init__(self, most_behind: int) -> None:
+        self.in_hand: dict[Job, None] = {}
+        """All that came and is not settled, oldest first."""
         self._ready: asyncio.Queue[Job] = asyncio.Queue()  # bounded by the prefetch
         self._lanes: dict[str, deque[Job]] = {}
         self._held: dict[str, tuple[asyncio.TimerHandle, Job]] = {}
@@ -83,6 +87,7 @@ class Lanes:
         """Take in a delivery."""
         if job.source.closing:
             return
+        self.in_hand[job] = None
         if not job.key:
             self._ready.put_nowait(job)
         elif job.key not in self._lanes:
@@ -102,10 +107,12 @@ class Lanes:
                 job.source.running += 1
                 return job
             self._turns.leave()
+            del self.in_hand[job]
             self._go_on(job.key)
 
     def done(self, job: Job) -> None:
         """Let the next of its key begin."""
+        del self.in_hand[job]
         self._leave(job)
         self._go_on(job.key)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
+from bridge.outcomes import DEAD_LETTER, DUPLICATE, HANDLED, PAUSED, WAITS
 from consumers.lanes import Job
 
 
@@ -14,11 +15,17 @@ class Handled:
     duplicate: bool = field(default=False, compare=False)
     """Whether it was not called, for its inbox has the message."""
 
+    @property
+    def kind(self) -> str:
+        """Its word, as `bridge.outcomes` has it."""
+        return DUPLICATE if self.duplicate else HANDLED
+
 
 @dataclass(frozen=True)
 class Waits:
     """It failed, and is tried again."""
 
+    kind: ClassVar[str] = WAITS
     reason: str
     seconds: float
     """Until the next attempt."""
@@ -28,6 +35,7 @@ class Waits:
 class DeadLetter:
     """It was rejected, cannot be read, or no attempt is left."""
 
+    kind: ClassVar[str] = DEAD_LETTER
     reason: str
 
 
@@ -35,6 +43,7 @@ class DeadLetter:
 class Paused:
     """Something that all events need is away; the same attempt comes again."""
 
+    kind: ClassVar[str] = PAUSED
     reason: str
 
 

@@ -26,6 +26,11 @@ class Pause:
         self._bound = FIRST
         self._reason = ""
 
+    @property
+    def reason(self) -> str:
+        """Why it pauses, or has paused and nothing was handled since; "" if it does not."""
+        return self._reason
+
     async def over(self) -> None:
         """Wait for the end of the pause."""
         await self._open.wait()

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from itertools import count
 
 from bridge.broker import Broker, BrokerError, connect
-from bridge.outcomes import DEAD_LETTER, DUPLICATE, HANDLED, PAUSED, WAITS, Attempt, encoded
+from bridge.outcomes import Attempt, encoded
 from bridge.outcomes import set_up as outcomes_set_up
 from bridge.topology import OUTCOMES
 from bridge.waiting import Backoff, first_of
 from bridge.wire import Numbered, Publisher
 from bridge.wire import Outcome as Confirm
 from consumers.lanes import Job
-from consumers.outcome import DeadLetter, Handled, Note, Outcome, Tried, Waits, ignore
+from consumers.outcome import Handled, Note, Outcome, Tried, Waits, ignore
 from consumers.settings import Worker as Settings
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,11 @@ class Records:
 
     def _attempt(self, subscription: str, job: Job, outcome: Outcome, tried: Tried) -> Attempt:
         delivery = job.delivery
-        kind, error, again = _told(outcome, tried)
+        error, again = "", None
+        if not isinstance(outcome, Handled):
+            error = outcome.reason
+        if isinstance(outcome, Waits):
+            again = int((tried.began + tried.seconds + outcome.seconds) * 1000)
         return Attempt(
             message_id=delivery.message_id,
             command=delivery.command,
@@ -87,8 +91,8 @@ class Records:
             handler=tried.handler,
             partition=job.source.partition,
             attempt=job.attempt,
-            outcome=kind,
-            received_ms=delivery.received_ms,
+            outcome=outcome.kind,
+            received_ms=job.received_ms,
             began_ms=int(tried.began * 1000),
             seconds=round(tried.seconds, 6),
             worker=self._worker,
@@ -167,13 +171,3 @@ class Records:
             # The worker itself says so louder; alone, this holds up nobody.
             log.info("outcomes wait", extra={"reason": reason})
         self._trouble = reason
-
-
-def _told(outcome: Outcome, tried: Tried) -> tuple[str, str, int | None]:
-    """Give an outcome's word, its error, and when the event is tried again."""
-    if isinstance(outcome, Handled):
-        return DUPLICATE if outcome.duplicate else HANDLED, "", None
-    if isinstance(outcome, Waits):
-        again = tried.began + tried.seconds + outcome.seconds
-        return WAITS, outcome.reason, int(again * 1000)
-    return DEAD_LETTER if isinstance(outcome, DeadLetter) else PAUSED, outcome.reason, None

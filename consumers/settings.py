@@ -33,6 +33,16 @@ class Worker(Connected, frozen=True, kw_only=True):
         str,
         Meta(description="Where handlers write: SQLite in a file, or PostgreSQL.", **_DATABASE),
     ] = "sqlite:///openim-consumers.db"
+    host: Host = "127.0.0.1"
+    port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="Port for health and metrics; 0 lets the system choose, so that many"
+            " workers fit on a machine. `docker-compose.yml` and `make run` set 10008.",
+        ),
+    ] = 0
     handlers: Annotated[
         str,
         Meta(

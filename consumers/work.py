@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from bridge.broker import Broker, Copier, Delivery
 from bridge.topology import work_queue
@@ -17,6 +19,23 @@ from consumers.settings import Worker as Settings
 from consumers.settling import Settling, Task, attempt_of
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """How the work for a subscription is."""
+
+    in_hand: int
+    """Deliveries that came and are not settled."""
+
+    oldest: float
+    """Seconds since the oldest of them was received; 0 if there is none."""
+
+    paused: str
+    """Why it pauses, if it does."""
+
+    partitions: list[int] | None
+    """Those held, of an ordered one."""
 
 
 class Work:
@@ -46,10 +65,11 @@ class Work:
         self._consuming = consuming
         self._settings = settings
         self._lanes = Lanes(most_behind=max(settings.prefetch // 2, 1))
+        self._pause = Pause(handlers.subscription)
         self._settling = Settling(
             handlers=handlers,
             lanes=self._lanes,
-            pause=Pause(handlers.subscription),
+            pause=self._pause,
             database=database,
             copier=copier,
             settings=settings,
@@ -58,6 +78,19 @@ class Work:
         self._batches = {handler: _Batch(handler) for handler in handlers.batches}
         self._sources: dict[int | None, Source] = {}
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def state(self) -> "State":
+        """How it is now."""
+        jobs = self._lanes.in_hand
+        oldest = min((job.received_ms for job in jobs if job.received_ms), default=None)
+        partitions = [each for each in self._sources if each is not None]
+        return State(
+            in_hand=len(jobs),
+            oldest=0.0 if oldest is None else max(time.time() - oldest / 1000, 0.0),
+            paused=self._pause.reason,
+            partitions=sorted(partitions) if self.handlers.ordered else None,
+        )
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to handle, in `tasks`; an ordered subscription gets its queues in `balance`."""
@@ -85,7 +118,9 @@ class Work:
         key = _ordering_key if self.handlers.ordered else _no_key
 
         def take(delivery: Delivery) -> None:
-            self._lanes.put(Job(delivery, source, key(delivery), attempt_of(delivery)))
+            self._lanes.put(
+                Job(delivery, source, key(delivery), attempt_of(delivery), delivery.received_ms)
+            )
 
         prefetch = max([self._settings.prefetch, *(2 * most for most in self._most_in_batch())])
         source.consumer = await self._consuming.consume(source.queue, take, prefetch=prefetch)

@@ -22,7 +22,10 @@ from consumers import inbox, needs
 from consumers.database import FAILURES, Database
 from consumers.deciding import Deciding
 from consumers.decisions import Decisions
+from consumers.lanes import Job
 from consumers.messages import archive
+from consumers.metrics import Metrics
+from consumers.outcome import Note, Outcome, Tried
 from consumers.partitions import Members
 from consumers.records import Records
 from consumers.registry import Handlers
@@ -75,6 +78,12 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.records = Records(self.settings, self.name)
+        self.metrics = Metrics(self)
+        self.works: list[Work] = []
+        """What is done now; nothing while RabbitMQ is away."""
+        self.reason = "not connected yet"
+        """Why not connected, if not."""
+        self.stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, work until the connection breaks, wait, connect again; until `stop`."""
@@ -96,13 +105,15 @@ class Worker:
                 await first_of(stop.wait(), asyncio.sleep(pause))
                 self._bound = min(2 * self._bound, LONGEST_PAUSE)
 
-    def _note_here(self) -> None:
+    def _note_here(self, works: list[Work]) -> None:
         self._bound, self._trouble = FIRST_PAUSE, ""
+        self.works, self.reason = works, ""
         names = [handlers.subscription for handlers in self.subscriptions]
         decides = [decisions.name for decisions in self.decisions]
         log.info("working", extra={"subscriptions": names, "decisions": decides})
 
     def _note_away(self, reason: str) -> None:
+        self.works, self.reason = [], reason
         if reason != self._trouble:
             log.warning("broker unavailable", extra={"reason": reason})
         self._trouble = reason
@@ -122,18 +133,21 @@ class Worker:
                 for purpose in ("consuming", "copying")
             ]
             works = await self._declared(consuming, copying)
-            deciding = Deciding(self.decisions, consuming, copying, self.settings)
+            deciding = Deciding(
+                self.decisions, consuming, copying, self.settings, self.metrics.decided
+            )
             everything: list[Work | Deciding] = [*works, deciding]
             async with _grouped(self._note_endless) as tasks:
                 for each in everything:
                     await each.start(tasks)
-                self._note_here()
+                self._note_here(works)
                 await first_of(
                     stop.wait(),
                     consuming.until_lost(),
                     copying.until_lost(),
                     self._share(consuming, copying, works),
                 )
+                self.stopping = True
                 await asyncio.gather(*(each.finish() for each in everything))
                 for each in everything:
                     each.cancel()
@@ -155,10 +169,19 @@ class Worker:
                     copier,
                     self.database,
                     self.settings,
-                    note=self.records.of(handlers.subscription),
+                    note=self._note(handlers.subscription),
                 )
             )
         return works
+
+    def _note(self, subscription: str) -> Note:
+        count, record = self.metrics.of(subscription), self.records.of(subscription)
+
+        def note(job: Job, outcome: Outcome, tried: Tried) -> None:
+            count(job, outcome, tried)
+            record(job, outcome, tried)
+
+        return note
 
     async def _share(self, consuming: Broker, copying: Broker, works: Sequence[Work]) -> None:
         """Take our partitions of the ordered subscriptions, whoever comes and goes."""

@@ -38,7 +38,12 @@ RUN = HERE / ".run"
 COMMANDS = HERE / ".venv" / "bin"
 DATABASE = "sqlite:///.run/friends.db"
 
-PORTS = {"BRIDGE_PORT": "10006", "FRIENDS_API_PORT": "10007", "CONSOLE_PORT": "10009"}
+PORTS = {
+    "BRIDGE_PORT": "10006",
+    "FRIENDS_API_PORT": "10007",
+    "CONSUMERS_PORT": "10008",
+    "CONSOLE_PORT": "10009",
+}
 """Ports to listen on, and what they are if nobody sets them; the first is OpenIM's default."""
 
 
@@ -114,6 +119,7 @@ async def run(amqp_url: str) -> str | None:
                 "work",
                 CONSUMERS_AMQP_URL=amqp_url,
                 CONSUMERS_DATABASE_URL=DATABASE,
+                CONSUMERS_PORT=str(port("CONSUMERS_PORT")),
                 CONSUMERS_LOG_FORMAT="text",
             )
         )
@@ -220,7 +226,7 @@ async def watch(
 
 
 def ready() -> bool:
-    """Whether the receiver takes callbacks, and API and console answer."""
+    """Whether the receiver takes callbacks, the worker consumes, API and console answer."""
     return all(answers(port(variable)) for variable in PORTS)
 
 

@@ -6,7 +6,8 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import get_args, get_type_hints
+from types import SimpleNamespace
+from typing import cast, get_args, get_type_hints
 
 import click
 from msgspec import Struct
@@ -14,7 +15,15 @@ from msgspec import Struct
 from bridge import cli as bridge_cli
 from bridge import downstream
 from bridge.asking import OUTCOMES
-from bridge.contract import CHANGES, EVENTS, Allow, Before, BeforeAddFriend, ordering
+from bridge.contract import (
+    CHANGES,
+    EVENTS,
+    AfterAddFriend,
+    Allow,
+    Before,
+    BeforeAddFriend,
+    ordering,
+)
 from bridge.contract.ordering import Rule
 from bridge.documents.envelope import HEADERS, PROPERTIES, Part
 from bridge.documents.openapi import REJECTIONS
@@ -30,7 +39,13 @@ from bridge.slots import opened
 from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
 from bridge.topology import ARCHIVED, BRIDGE, Arguments, Topology, archive, subscription
 from consumers import cli as consumers_cli
+from consumers.lanes import Job, Source
+from consumers.metrics import Metrics as WorkersMetrics
+from consumers.metrics import Watched
+from consumers.outcome import Handled, Tried
 from consumers.settings import Console, FriendsApi, Worker
+from consumers.testing import delivery_of, recorded
+from consumers.work import State
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -313,9 +328,7 @@ async def _rendered() -> str:
         return counted.render().decode()
 
 
-def metrics() -> str:
-    """Give the receiver's metrics."""
-    text = asyncio.run(_rendered())
+def _metrics_of(text: str) -> str:
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     return table(
         *("metric", "type", "labels", "meaning"),
@@ -324,6 +337,29 @@ def metrics() -> str:
             for name, sentence in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE)
         ],
     )
+
+
+def receivers_metrics() -> str:
+    """Give the receiver's metrics, each with a series."""
+    return asyncio.run(_rendered())
+
+
+def workers_metrics() -> str:
+    """Give a worker's metrics, each with a series."""
+    return asyncio.run(_worker_rendered())
+
+
+async def _worker_rendered() -> str:
+    state = State(in_hand=0, oldest=0.0, paused="", partitions=[])
+    working = SimpleNamespace(handlers=SimpleNamespace(subscription="s"), state=state)
+    records = SimpleNamespace(dropped=0)
+    counted = WorkersMetrics(
+        cast("Watched", SimpleNamespace(works=[working], reason="", records=records))
+    )
+    job = Job(delivery_of(recorded(AfterAddFriend), "0190"), Source(""), "", 1, 1)
+    counted.of("s")(job, Handled(), Tried("s.handler", 0.0, 0.0))
+    counted.decided("s.handler", "allow", 0.0)
+    return counted.render().decode()
 
 
 def _labels(name: str, text: str) -> str:
@@ -357,10 +393,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "settings of the console": lambda: settings(Console),
     "commands of the receiver": lambda: commands("openim-bridge", bridge_cli.main),
     "commands of the consumers": lambda: commands("openim-consumers", consumers_cli.main),
-    "metrics": metrics,
     "properties": lambda: parts("property", PROPERTIES),
     "headers": lambda: parts("header", HEADERS),
     "rejections": rejections,
+    "metrics": lambda: _metrics_of(receivers_metrics()),
+    "metrics of the consumers": lambda: _metrics_of(workers_metrics()),
     "callbacks": callbacks,
     "changes": changes,
     "sources": sources,
