@@ -24,6 +24,7 @@ from bridge import (
     tail,
     topology_cli,
     webhooks_yml_cli,
+    why_cli,
     workers,
 )
 from bridge.commands import (
@@ -181,6 +182,7 @@ for command in (
     *webhooks_yml_cli.COMMANDS,
     *decide_cli.COMMANDS,
     *secrets_cli.COMMANDS,
+    *why_cli.COMMANDS,
     *documents_cli.COMMANDS,
     *config_cli.COMMANDS,
     *doctor_cli.COMMANDS,

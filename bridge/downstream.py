@@ -139,8 +139,12 @@ def _of_command(text: str) -> str:
 
 def matches(pattern: str, routing_key: str) -> bool:
     """Say whether a pattern, as `patterns` gives it, is for a message of this routing key."""
-    keys = _keys(pattern, None)
-    return any(_matches(key.split("."), routing_key.split(".")) for key in keys)
+    return any(key_matches(key, routing_key) for key in _keys(pattern, None))
+
+
+def key_matches(binding_key: str, routing_key: str) -> bool:
+    """Say whether a topic exchange sends a message of this routing key over this binding."""
+    return _matches(binding_key.split("."), routing_key.split("."))
 
 
 def _matches(pattern: list[str], key: list[str]) -> bool:

@@ -1,5 +1,7 @@
 """Single queues: looked at, made and deleted, whatever becomes of the others."""
 
+from typing import NamedTuple
+
 import aiormq
 
 from bridge.broker import Broker
@@ -26,12 +28,26 @@ async def declared(broker: Broker, topology: Topology) -> str:
 
 async def ready(broker: Broker, queue: str) -> int | None:
     """Count the messages that wait in a queue for a consumer; None if it does not exist."""
+    found = await looked_at(broker, queue)
+    return found.ready if found else None
+
+
+class Look(NamedTuple):
+    """A queue as it is now."""
+
+    ready: int
+    """Messages that wait in it for a consumer."""
+    consumers: int
+
+
+async def looked_at(broker: Broker, queue: str) -> Look | None:
+    """Look at a queue; None if it does not exist."""
     try:
         async with broker.channel() as channel:
-            found = await channel.declare_queue(queue, passive=True)
+            found = (await channel.declare_queue(queue, passive=True)).declaration_result
     except aiormq.ChannelNotFoundEntity:
         return None
-    return found.declaration_result.message_count
+    return Look(found.message_count or 0, found.consumer_count or 0)
 
 
 async def delete(broker: Broker, queue: str) -> None:

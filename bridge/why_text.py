@@ -1,0 +1,177 @@
+"""The life of a callback in words, and why it was not handled."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from bridge.logs import printable
+from bridge.outcomes import DEAD_LETTER, DUPLICATE, HANDLED, PAUSED, WAITS, Attempt
+from bridge.topology import REFUSED, UNROUTED, dead_letter_queue
+from bridge.why import Fate, Found, Life, now_ms
+
+OVERDUE = 10_000
+"""Milliseconds that an attempt may be late before it is looked for in its queue again."""
+
+
+def as_json(life: Life) -> dict[str, object]:
+    """Give a life, and the sentences about it, as a JSON object."""
+    return {
+        "message_id": life.message_id,
+        "command": life.command,
+        "operation_id": life.operation_id,
+        "routing_key": life.routing_key,
+        "received_ms": life.received_ms,
+        "archived": life.archived,
+        "journal": life.journal,
+        "refused": life.refused,
+        "verdict": life.headers.get("x-verdict"),
+        "verdict_source": life.headers.get("x-verdict-source"),
+        "subscriptions": list(life.fates.values()),
+        "why": why(life),
+    }
+
+
+def as_text(life: Life) -> str:
+    """Give a life, line by line."""
+    return "\n".join(printable(line) for line in _lines(life))
+
+
+def _lines(life: Life) -> Iterator[str]:
+    yield f"{life.command}  {life.message_id}"
+    facts = {
+        "operation id": life.operation_id,
+        "routing key": life.routing_key,
+        "received": moment(life.received_ms),
+        "answered": _answered(life),
+        "published": "it is in the archive" if life.archived else "",
+        "stored": f"in {life.journal}, not in RabbitMQ" if life.journal else "",
+    }
+    yield from (f"  {name:12}  {fact}" for name, fact in facts.items() if fact)
+    for fate in life.fates.values():
+        yield f"  {fate.subscription}"
+        yield from (f"    {_attempt(attempt)}" for attempt in fate.attempts)
+    yield from (f"  {sentence}" for sentence in why(life))
+
+
+def _answered(life: Life) -> str:
+    verdict = life.headers.get("x-verdict")
+    if verdict is None:
+        return ""
+    source, took = life.headers.get("x-verdict-source"), life.headers.get("x-decision-ms")
+    return f"{verdict}, says {source}, after {took} ms"
+
+
+def moment(milliseconds: int) -> str:
+    """Give a time for people."""
+    if not milliseconds:
+        return "at an unknown time"
+    found = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return f"{found:%Y-%m-%d %H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+def _attempt(attempt: Attempt) -> str:
+    where = "" if attempt.partition is None else f", partition {attempt.partition}"
+    line = (
+        f"{moment(attempt.began_ms)}  attempt {attempt.attempt}: {attempt.outcome}"
+        f" after {attempt.seconds * 1000:,.1f} ms by {attempt.handler or 'no handler'}"
+        f"{where} on {attempt.host}"
+    )
+    return f"{line}: {attempt.error}" if attempt.error else line
+
+
+def nothing(found: Found, wanted: str) -> str:
+    """Say why there is nothing to tell of an id."""
+    begins = (
+        "the archive is empty"
+        if found.archive_begins is None
+        else f"the archive, from {moment(round(found.archive_begins * 1000))} on, has it not"
+    )
+    return (
+        f"{wanted} was never received, as far as can be seen: {begins}, nor has the journal on"
+        " this machine. Did OpenIM send it? `openim-bridge webhooks-yml check` reads its file;"
+        " another receiver's journal is looked into where that runs."
+    )
+
+
+def why(life: Life) -> list[str]:
+    """Say where a callback is now, and why it is not handled where it is not."""
+    if life.journal:
+        return [
+            (
+                f"It is not in RabbitMQ yet: {life.journal} holds it, and its receiver"
+                " publishes it once RabbitMQ takes it."
+            )
+        ]
+    if life.refused:
+        return [
+            (
+                f"A full queue refused it: it waits in {REFUSED}, from where RabbitMQ offers it"
+                " again. Make room in that queue."
+            )
+        ]
+    if not life.fates:
+        return [_unwanted(life)]
+    return [f"{fate.subscription}: {_of(fate, life)}" for fate in life.fates.values()]
+
+
+def _unwanted(life: Life) -> str:
+    if life.headers.get("x-reason"):
+        return (
+            f"Its body could not be read ({life.headers['x-reason']}) and no subscription wants"
+            f" what is malformed: it lies in {UNROUTED}."
+        )
+    return (
+        f"No subscription wants {life.command}: it lies in {UNROUTED}. Add a handler for it, or"
+        " `openim-bridge subscribe`."
+    )
+
+
+def _of(fate: Fate, life: Life) -> str:
+    if fate.foreign:
+        waiting = sum(queue.ready for queue in fate.queues)
+        return f"another team's, which tells nothing; {waiting:,} messages wait in its queue."
+    if not fate.attempts:
+        return _queued(fate, "no attempt has ended yet")
+    for attempt in fate.attempts:
+        if attempt.outcome in {HANDLED, DUPLICATE}:
+            when = moment(attempt.began_ms)
+            return f"handled by {attempt.handler} at {when}, attempt {attempt.attempt}."
+    return _unhandled(fate, fate.attempts[-1], life)
+
+
+def _unhandled(fate: Fate, last: Attempt, life: Life) -> str:
+    if last.outcome == DEAD_LETTER:
+        return (
+            f"a dead letter since {moment(last.began_ms)}, after attempt {last.attempt}:"
+            f" {last.error}. It is in {dead_letter_queue(fate.subscription)}; once the cause is"
+            f" mended: openim-consumers dead-letters replay {fate.subscription} --message-id"
+            f" {life.message_id}"
+        )
+    if last.outcome == WAITS and (last.again_ms or 0) + OVERDUE > now_ms():
+        return (
+            f"attempt {last.attempt} failed and the next one comes at"
+            f" {moment(last.again_ms or 0)}: {last.error}."
+        )
+    if last.outcome == PAUSED and any(queue.consumers for queue in fate.queues):
+        return (
+            f"its workers pause, and try again by themselves: {last.error}."
+            " Bring back what is away."
+        )
+    return _queued(
+        fate, f"attempt {last.attempt} failed ({last.error}), and no later one has ended yet"
+    )
+
+
+def _queued(fate: Fate, what: str) -> str:
+    if not fate.queues:
+        return f"{what}, and which queue it is in is not known."
+    name = fate.queues[0].name
+    ready = sum(queue.ready for queue in fate.queues)
+    consumers = sum(queue.consumers for queue in fate.queues)
+    if not consumers:
+        return f"{what}: no worker runs that takes from {name}, where {ready:,} messages wait."
+    if ready:
+        return f"{what}: {ready:,} messages wait in {name}, at which {consumers} workers are."
+    return (
+        f"{what}, and {name} is empty: a worker has it in hand, or could not tell what came of"
+        " it."
+    )
