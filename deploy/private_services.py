@@ -227,7 +227,7 @@ class _Server:
 
 
 class PrivateRabbitMQ(_Server):
-    """A RabbitMQ node with its management plugin, for the user `guest`.
+    """A RabbitMQ node with its management and metrics plugins, for the user `guest`.
 
     Args:
         directory: Where its data, configuration, cookie and log are; made if missing.
@@ -246,6 +246,7 @@ class PrivateRabbitMQ(_Server):
         super().__init__(directory.resolve())
         self._amqp_port = free_port(amqp_port)
         self._management_port = free_port(management_port)
+        self._metrics_port = free_port()
         self._epmd: subprocess.Popen[bytes] | None = None
         self._environment: dict[str, str] = {}
 
@@ -258,6 +259,11 @@ class PrivateRabbitMQ(_Server):
     def management_url(self) -> str:
         """Where the HTTP API is, and the page for people."""
         return f"http://guest:guest@{LOOPBACK}:{self._management_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where it tells its metrics to Prometheus."""
+        return f"http://{LOOPBACK}:{self._metrics_port}"
 
     def start(self) -> None:
         """Start the node, which takes about three seconds, and its own port mapper."""
@@ -295,8 +301,11 @@ class PrivateRabbitMQ(_Server):
             f"listeners.tcp.1 = {LOOPBACK}:{self._amqp_port}\n"
             f"management.tcp.ip = {LOOPBACK}\n"
             f"management.tcp.port = {self._management_port}\n"
+            f"prometheus.tcp.ip = {LOOPBACK}\n"
+            f"prometheus.tcp.port = {self._metrics_port}\n"
         )
-        (here / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        plugins = "[rabbitmq_management,rabbitmq_prometheus].\n"
+        (here / "enabled_plugins").write_text(plugins)
         own = {
             "HOME": here,  # of the cookie
             "RABBITMQ_ADVANCED_CONFIG_FILE": here / "advanced.config",

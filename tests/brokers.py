@@ -40,6 +40,7 @@ class Address:
 
     amqp_url: str
     management_url: str
+    metrics_url: str = ""
 
 
 if inside_container():
@@ -70,12 +71,13 @@ class ContainerRabbitMQ:
     """RabbitMQ in a container, to be handled like a `PrivateRabbitMQ`."""
 
     def __init__(self) -> None:
-        amqp, management = free_port(), free_port()
+        amqp, management, metrics = free_port(), free_port(), free_port()
         self.amqp_url = f"amqp://test:test@{LOOPBACK}:{amqp}/"
         self.management_url = f"http://test:test@{LOOPBACK}:{management}"
         self.tls_port = free_port()
         """Leads to port 5671, where nothing listens yet."""
-        ports = {5672: amqp, 15672: management, 5671: self.tls_port}
+        self.metrics_url = f"http://{LOOPBACK}:{metrics}"
+        ports = {5672: amqp, 15672: management, 5671: self.tls_port, 15692: metrics}
         self._container = _container("rabbitmq:4-management", ports)
         self._container.with_envs(RABBITMQ_DEFAULT_USER="test", RABBITMQ_DEFAULT_PASS="test")  # noqa: S106
         # Its data lies in a folder named after the host.

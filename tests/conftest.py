@@ -72,7 +72,11 @@ def pytest_configure_node(node: _Worker) -> None:
         # A worker that is given none tries by itself, and says what is missing.
         with contextlib.suppress(CannotStart):
             server = running.enter_context(rabbitmq())
-            shared["broker"] = [server.amqp_url, server.management_url]
+            shared["broker"] = [
+                server.amqp_url,
+                server.management_url,
+                server.metrics_url,
+            ]
             shared["postgres"] = running.enter_context(postgres())
     node.workerinput.update(shared)
 
@@ -85,7 +89,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Address]:
         yield Address(*given["broker"])
         return
     with started(rabbitmq()) as server:
-        yield Address(server.amqp_url, server.management_url)
+        yield Address(server.amqp_url, server.management_url, server.metrics_url)
 
 
 @pytest.fixture

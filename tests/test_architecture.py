@@ -20,7 +20,7 @@ LONGEST_FUNCTION = 50
 COMMANDS = {
     *("bridge.cli", "bridge.commands", "bridge.replay_cli", "bridge.subscriptions_cli"),
     *("consumers.cli", "consumers.dead_letters_cli", "consumers.dead_letters_options"),
-    *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli"),
+    *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli", "bridge.why_cli"),
     *("bridge.doctor_cli", "bridge.topology_cli", "consumers.topology_cli"),
     *("bridge.config_cli", "bridge.journal_cli", "consumers.config_cli"),
     "bridge.secrets_cli",
