@@ -117,7 +117,7 @@ class Callers:
 
     def _let_in(self, prefix: str, authorization: str) -> str | None:
         """Name the secret that a request has, "" where none is asked for; None: it has none."""
-        place = prefix.encode(errors="surrogateescape")
+        place = prefix.encode()
         here = hmac.compare_digest(place, self._path)
         if not self._secrets:
             return "" if here else None
