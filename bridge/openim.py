@@ -15,7 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -31,6 +31,10 @@ SAMPLES = Path(__file__).parent / "samples"
 
 WORKERS = 2
 """Callbacks that one of OpenIM's processes sends at a time."""
+
+CONNECTIONS, IDLE = 100, 2
+"""Connections that one of its processes has at most, and keeps open when nothing is sent: what
+comes at once beyond those has a connection of its own, which is closed afterwards."""
 
 TIMEOUT = aiohttp.ClientTimeout(total=5)
 """OpenIM's default `timeout` for every callback."""
@@ -142,15 +146,28 @@ class Process:
         self._url = url
         self._numbers = itertools.count(1)
         self.connections = 0
-        counting = aiohttp.TraceConfig()
-        counting.on_connection_create_end.append(self._count)
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=3600),
+        self._counting = aiohttp.TraceConfig()
+        self._counting.on_connection_create_end.append(self._count)
+        self._busy = 0
+        self.session = self._opened(aiohttp.TCPConnector(limit=IDLE, keepalive_timeout=3600))
+        # Closed once it is idle; aiohttp's `force_close` would tell the receiver so beforehand.
+        self._beyond = self._opened(
+            aiohttp.TCPConnector(limit=CONNECTIONS - IDLE, keepalive_timeout=0.001)
+        )
+
+    def _opened(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=TIMEOUT,
             skip_auto_headers=["Accept"],
-            trace_configs=[counting],
+            trace_configs=[self._counting],
         )
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self.session.close()
+        await self._beyond.close()
 
     async def _count(self, *_event: object) -> None:
         self.connections += 1
@@ -194,10 +211,15 @@ class Process:
             or f"send-{os.getpid()}-{time.time_ns()}-{next(self._numbers)}",
             "Accept-Encoding": "gzip",
         }
-        async with self.session.post(
-            url.with_user(None), data=body, headers=headers
-        ) as response:
-            return response.status, await response.read()
+        session = self.session if self._busy < IDLE else self._beyond
+        self._busy += 1
+        try:
+            async with session.post(
+                url.with_user(None), data=body, headers=headers
+            ) as response:
+                return response.status, await response.read()
+        finally:
+            self._busy -= 1
 
     async def post_all(
         self, callbacks: Iterable[Callback], take: Callable[[Answer], None]
@@ -238,6 +260,5 @@ def _in_words(failure: Exception) -> str:
 @asynccontextmanager
 async def process(url: str) -> AsyncIterator[Process]:
     """Be one of OpenIM's processes, with `url` in its webhooks.yml."""
-    started = Process(url)
-    async with started.session:
+    async with aclosing(Process(url)) as started:
         yield started

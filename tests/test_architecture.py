@@ -23,7 +23,7 @@ COMMANDS = {
     *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli", "bridge.why_cli"),
     *("bridge.doctor_cli", "bridge.topology_cli", "consumers.topology_cli"),
     *("bridge.config_cli", "bridge.journal_cli", "consumers.config_cli"),
-    "bridge.secrets_cli",
+    *("bridge.secrets_cli", "bridge.simulate_cli"),
     *("consumers.friends.cli", "consumers.messages.cli", "consumers.console.cli"),
 }
 """The modules that read the environment, print and end the process."""
