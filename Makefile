@@ -4,7 +4,7 @@
 # make test   run the tests; ARGS="-k friend -x" goes to pytest
 # make check  lint and types
 # make bench  measure receiver and workers beside others; takes some minutes; ARGS=consumers
-# make torture  an hour of faults at random; ARGS="--minutes 5" goes to it
+# make torture  an hour of faults at random; ARGS="--minutes 5" goes to it; ARGS=workers
 # make stack  kill and replace each container of the Compose stack that runs, under load
 # make lock   write requirements/*.lock anew from pyproject.toml
 # make clean  remove what the others made, data included

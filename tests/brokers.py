@@ -162,9 +162,9 @@ def postgres() -> Iterator[str]:
             yield server.url
         return
     port = free_port()
-    with _container("postgres:17", {5432: port}).with_env(
-        "POSTGRES_PASSWORD", "test"
-    ) as running:
+    # Nothing of it outlives the tests.
+    container = _container("postgres:17", {5432: port}).with_command("-c fsync=off")
+    with container.with_env("POSTGRES_PASSWORD", "test") as running:
         # The server that listens while the image sets itself up is not on TCP.
         ready = ["pg_isready", "--quiet", "--host", LOOPBACK]
         _wait_until(lambda: running.exec(ready).exit_code == 0)

@@ -1,4 +1,7 @@
-"""Tortures a receiver with faults at random, and reports what it found."""
+"""Tortures a receiver with faults at random, and reports what it found.
+
+`python -m tests.torture workers` does it to workers.
+"""
 
 import argparse
 import asyncio
@@ -10,21 +13,30 @@ import tempfile
 import time
 from pathlib import Path
 
-import aiohttp
 import click
 
 from tests.brokers import OwnBroker, RabbitMQ, rabbitmq, virtual_host
 from tests.torture.faults import FAULTS, Fault
 from tests.torture.nemesis import Phase, endure
-from tests.torture.report import Run, markdown
+from tests.torture.report import Run, markdown, version_of
 from tests.torture.rig import Rig, rig
+from tests.torture.workers import command as workers
 
 EVIDENCE = Path(".run")
 """Where the receiver's log and journal are kept when something does not add up."""
 
 
 def main() -> None:
-    """Run the nemesis; exit with 1 if anything does not add up."""
+    """Run a nemesis; exit with 1 if anything does not add up."""
+    # That RabbitMQ is away is no news here.
+    logging.disable()
+    if sys.argv[1:2] == ["workers"]:
+        workers.main(sys.argv[2:])
+    else:
+        _torture_a_receiver()
+
+
+def _torture_a_receiver() -> None:
     arguments = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     arguments.add_argument("--minutes", type=float, default=60, help="how long; default 60")
     arguments.add_argument(
@@ -42,8 +54,6 @@ def main() -> None:
     )
     arguments.add_argument("--report", type=Path, help="a file to write the report to as well")
     chosen = arguments.parse_args()
-    # That RabbitMQ is away is no news here.
-    logging.disable()
     faults = [fault for fault in FAULTS if not chosen.only or fault.name in chosen.only]
     click.echo(f"seed {chosen.seed}")
     with rabbitmq() as server:
@@ -82,7 +92,7 @@ async def torture(
                     lost=len(list(tortured.ledger.lost())),
                     copies_allowed=tortured.receiver.copies_allowed(),
                     peaks=tortured.watch.peaks,
-                    rabbitmq=await _version(server),
+                    rabbitmq=await version_of(server),
                 )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,14 +112,6 @@ def _keep(folder: Path, seed: int) -> None:
     kept = EVIDENCE / f"torture-{seed}"
     shutil.copytree(folder, kept, dirs_exist_ok=True)
     click.echo(f"log and journal are kept in {kept}")
-
-
-async def _version(server: RabbitMQ) -> str:
-    async with (
-        aiohttp.ClientSession(raise_for_status=True) as api,
-        api.get(f"{server.management_url}/api/overview") as answer,
-    ):
-        return str((await answer.json())["rabbitmq_version"])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import aiohttp
+
 from bridge import openim
+from tests.brokers import RabbitMQ
 from tests.torture.ledger import Counts, Fate
 from tests.torture.nemesis import NO_FAULT, Phase
 from tests.torture.watch import LIMITS
@@ -36,7 +39,7 @@ def markdown(run: Run) -> str:
     what = f"{run.minutes:.1f} minutes, seed {run.seed}, {len(run.phases)} faults"
     return "\n".join(
         [
-            f"{what}; {_where(run)}.",
+            f"{what}; {where(run.rabbitmq, PACKAGES)}.",
             "",
             *_counted(run),
             "",
@@ -52,10 +55,20 @@ def markdown(run: Run) -> str:
     )
 
 
-def _where(run: Run) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+def where(rabbitmq: str, packages: Sequence[str]) -> str:
+    """Say what was there: RabbitMQ of that version, and these packages."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     python = platform.python_version()
-    return f"RabbitMQ {run.rabbitmq}, Python {python}, {packages}, {platform.system()}"
+    return f"RabbitMQ {rabbitmq}, Python {python}, {versions}, {platform.system()}"
+
+
+async def version_of(server: RabbitMQ) -> str:
+    """Ask RabbitMQ for its version."""
+    async with (
+        aiohttp.ClientSession(raise_for_status=True) as api,
+        api.get(f"{server.management_url}/api/overview") as answer,
+    ):
+        return str((await answer.json())["rabbitmq_version"])
 
 
 def _counted(run: Run) -> list[str]:
