@@ -61,7 +61,7 @@ class Connection(web.RequestHandler):
         self._timer: asyncio.TimerHandle | None = None
         self._answering = False
         self._started = 0.0
-        self._reply = b""
+        self._reply = self._message = b""
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived, or pass it on to aiohttp."""
@@ -134,7 +134,7 @@ class Connection(web.RequestHandler):
             return True
         self._answering = True
         if accepted is not None:
-            self._reply = accepted.reply
+            self._reply, self._message = accepted.reply, accepted.message
             self._set_timer(receiver.settings.reply_timeout, self._give_up)
             receiver.keep(accepted.message, self._kept)
         return True
@@ -155,7 +155,7 @@ class Connection(web.RequestHandler):
         self._refuse(too_slow(), close=True)
 
     def _refuse(self, rejected: Rejected, *, close: bool = False) -> None:
-        self._receiver.refusals.report(rejected, self._peer())
+        self._receiver.refusals.report(rejected, self._peer(), message=self._message)
         reply = problem(4000 + rejected.status, str(rejected))
         self._answer(b"503 Service Unavailable", reply, close=close)
 

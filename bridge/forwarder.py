@@ -9,6 +9,7 @@ from typing import TypeAlias
 from bridge import archive
 from bridge.broker import Broker, BrokerError, connect
 from bridge.journal import Journal
+from bridge.message import ids_of
 from bridge.metrics import Metrics
 from bridge.settings import Receiver as Settings
 from bridge.topology import BRIDGE, RECEIVED, REFUSED
@@ -205,7 +206,8 @@ class Forwarder:
         window.last = record.number
         self._suspect = self._strikes = 0
         self.metrics.set_aside.inc()
-        log.error("message set aside", extra={"file": str(path), "bytes": len(record.payload)})
+        facts = {"file": str(path), "bytes": len(record.payload)}
+        log.error("message set aside", extra=ids_of(record.payload) | facts)
 
     def publish(self, message: bytes, confirmed: Confirmed) -> None:
         """Publish what the journal has no room for, before all that it holds.

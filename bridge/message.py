@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 from pamqp.commands import Basic
 
+from bridge.intake import read_properties
+
 APP_ID = "openim-bridge"
 SOURCE = "/openim"
 """CloudEvents' source: events are unique by source and id."""
@@ -179,6 +181,19 @@ def decode(stored: bytes) -> Message:
         ordering_key=str(headers.pop("ce-partitionkey", "")),
         headers={name: str(headers[name]) for name in headers if not _is_derived(name)},
     )
+
+
+def ids_of(stored: bytes) -> dict[str, str]:
+    """Give what names an encoded message in a log."""
+    # Not `decode`: RabbitMQ may have refused it over headers that nobody can read.
+    begin = 1 + stored[0]
+    end = begin + 4 + _U32.unpack_from(stored, begin)[0]
+    found = dict(read_properties(stored[begin + 4 : end]))
+    names = {"message_id": "message_id", "command": "type", "operation_id": "correlation_id"}
+    return {
+        name: found.get(property_, b"").decode("utf-8", "replace")
+        for name, property_ in names.items()
+    }
 
 
 def _is_derived(header: str) -> bool:

@@ -26,7 +26,7 @@ from bridge.forwarder import Forwarder
 from bridge.journal import Journal, JournalFull
 from bridge.logs import Sampled
 from bridge.metrics import Metrics
-from bridge.policy import FALLBACK, Case, Decided, Policy, Question
+from bridge.policy import Case, Decided, Policy, Question
 from bridge.refusals import Refusals, as_json, too_slow
 from bridge.request import (
     LONGEST_ID,
@@ -206,7 +206,10 @@ class Receiver:
         self, callback: Callback, case: Case, decided: Decided, message_id: str = ""
     ) -> Accepted:
         """Note a decision, and keep it as news once the reply has left."""
-        self._note_decided(case.event.command, decided)
+        self.metrics.decided(case.event.command, decided)
+        if decided.problem:
+            message_id = message_id or self._encoder.mint()
+            self.refusals.undecided(callback, decided.problem, message_id)
         self._news.append((callback, case, decided, message_id))
         loop = asyncio.get_running_loop()
         if len(self._news) == 1:
@@ -222,13 +225,7 @@ class Receiver:
             message = self._encoder.message(
                 callback, case.event, case.fields, decided.headers, message_id
             )
-            self.keep(message, self.note_lost)
-
-    def _note_decided(self, command: str, decided: Decided) -> None:
-        self.metrics.decided(command, decided)
-        if decided.problem and (more := self._lines.admit(FALLBACK)) is not None:
-            facts = {"command": command, "detail": decided.problem, "more": more}
-            log.warning("no decision", extra=facts)
+            self.keep(message, partial(self.note_lost, message))
 
     def keep(self, message: bytes, done: Kept) -> None:
         """Store `message`, or have RabbitMQ confirm it if there is no room; call `done`."""
@@ -259,10 +256,10 @@ class Receiver:
         if lost is not None:
             raise lost
 
-    def note_lost(self, lost: Rejected | None) -> None:
+    def note_lost(self, message: bytes, lost: Rejected | None) -> None:
         """Report a before callback that was answered and could not be kept as news."""
         if lost is not None:
-            self.refusals.report(lost, "")
+            self.refusals.report(lost, "", message=message)
 
     def _caller(self, request: web.BaseRequest) -> str:
         return self.callers.client(request.remote or "", way_of(request))

@@ -7,8 +7,10 @@ from aiohttp import web
 
 from bridge import contract
 from bridge.logs import Sampled
+from bridge.message import ids_of
 from bridge.metrics import Metrics
-from bridge.request import Rejected
+from bridge.policy import FALLBACK
+from bridge.request import LONGEST_ID, Callback, Rejected, clean
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ class Refusals:
         error: BaseException | None = None,
     ) -> web.Response:
         """Report a refusal, and give the answer to it."""
-        self.report(rejected, caller, error)
+        operation_id = clean(request.headers.get("operationID", ""), LONGEST_ID)
+        self.report(rejected, caller, error, operation_id=operation_id)
         response = problem(rejected.status, str(rejected))
         if rejected.status == HTTPStatus.METHOD_NOT_ALLOWED:
             response.headers["Allow"] = "POST"
@@ -39,15 +42,43 @@ class Refusals:
         return response
 
     def report(
-        self, rejected: Rejected, caller: str, error: BaseException | None = None
+        self,
+        rejected: Rejected,
+        caller: str,
+        error: BaseException | None = None,
+        *,
+        operation_id: str = "",
+        message: bytes = b"",
     ) -> None:
-        """Count a request that was answered with an error, and log a sample of them."""
+        """Count a request that was answered with an error, and log a sample of them.
+
+        Args:
+            rejected: Why.
+            caller: Who called.
+            error: Of ours, if it is one.
+            operation_id: OpenIM's, of a request that became no message.
+            message: What it became otherwise.
+
+        """
         self._metrics.rejected.labels(rejected.reason).inc()
         reason = rejected.reason
         if (more := self._lines.admit(reason)) is not None:
             facts = {"reason": reason, "detail": str(rejected), "peer": caller, "more": more}
+            ids = ids_of(message) if message else {"operation_id": operation_id}
             level = logging.ERROR if error else logging.WARNING
-            log.log(level, "request rejected", exc_info=error, extra=facts)
+            log.log(level, "request rejected", exc_info=error, extra=ids | facts)
+
+    def undecided(self, callback: Callback, problem: str, message_id: str) -> None:
+        """Log a sample of the before callbacks that got an answer for want of a decision."""
+        if (more := self._lines.admit(FALLBACK)) is not None:
+            facts = {
+                "message_id": message_id,
+                "command": callback.command,
+                "operation_id": clean(callback.operation_id, LONGEST_ID),
+                "detail": problem,
+                "more": more,
+            }
+            log.warning("no decision", extra=facts)
 
 
 def broken(status: int) -> Rejected:

@@ -117,10 +117,15 @@ class Deciding:
         decider = self._deciders.get(type(event))
         if decider is None:
             return "", failure(f"no function decides about {type(event).__name__}")
-        ids = {"message_id": delivery.message_id, "command": delivery.command}
+        operation_id = str(delivery.headers.get(OPERATION, ""))
+        ids = {
+            "message_id": delivery.message_id,
+            "command": delivery.command,
+            "operation_id": operation_id,
+        }
         question = Question(
             message_id=delivery.message_id,
-            operation_id=str(delivery.headers.get(OPERATION, "")),
+            operation_id=operation_id,
             deadline=deadline,
             log=EventLog(log, ids),
         )

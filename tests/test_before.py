@@ -90,6 +90,8 @@ async def test_what_is_changed_where_it_is_no_part_of_the_update_is_allowed_inst
     assert message.headers["x-verdict-source"] == "fallback"
     (line,) = [each for each in caplog.records if each.message == "no decision"]
     assert "faceURL is no part of this update" in vars(line)["detail"]
+    assert vars(line)["message_id"] == message.id
+    assert vars(line)["operation_id"] == message.operation_id != ""
 
 
 @pytest.mark.parametrize(

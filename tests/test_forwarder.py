@@ -226,7 +226,10 @@ async def test_the_receiver_answers_without_any_broker(tmp_path: Path) -> None:
 
 
 async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
-    amqp_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    amqp_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.02)
     broken = Message(
@@ -244,4 +247,6 @@ async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
         await until(lambda: len(once(numbers(seen.messages))) == 20)
         (kept,) = (tmp_path / "journal" / "0" / "set-aside").iterdir()
         assert kept.read_bytes() == poison
+    (line,) = [each for each in caplog.records if each.message == "message set aside"]
+    assert vars(line)["message_id"] == "poison"
     assert once(numbers(seen.messages)) == list(range(20))

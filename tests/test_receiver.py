@@ -113,11 +113,14 @@ async def test_a_before_callback_never_waits_for_the_disk(tmp_path: Path) -> Non
     ids=["after", "unknown", "unreadable"],
 )
 async def test_any_other_callback_waits_for_the_disk_and_not_for_ever(
-    tmp_path: Path, data: bytes
+    tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
+    data = data.replace(b"\r\n", b"\r\noperationID: op-7\r\n", 1)
     async with bridge(tmp_path, reply_timeout=0.05) as running:
         reply = await ask(running, data)
         assert await rejected(running, "slow_disk") == 1
+    (line,) = [each for each in caplog.records if each.message == "request rejected"]
+    assert vars(line)["operation_id"] == "op-7"
     assert (reply.status, judge(reply.body)) == (503, Allowed())
 
 
