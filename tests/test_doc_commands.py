@@ -29,6 +29,7 @@ FAILED, NO_LETTER, NOT_TAKEN, STILL_OPEN = 1, 1, 22, 28
 """Exit codes of ours, and of curl: for a status from 400, and after its `max-time`."""
 
 OTHERWISE = {
+    "openim-bridge why": FAILED,
     "openim-consumers dead-letters show": NO_LETTER,
     "openim-consumers dead-letters replay": NO_LETTER,
     "openim-consumers dead-letters discard": NO_LETTER,
@@ -39,8 +40,8 @@ OTHERWISE = {
     "curl --no-buffer": STILL_OPEN,
 }
 """What commands end with, by words in them, where it is not 0: files are elsewhere than on
-this machine, there are no dead letters, an ellipsis is no cursor, no event has come before,
-and a stream does not end."""
+this machine, no callback has that id, there are no dead letters, an ellipsis is no cursor, no
+event has come before, and a stream does not end."""
 
 
 @asynccontextmanager
