@@ -107,7 +107,9 @@ async def address(service: str) -> str:
                 networks = json.loads(
                     await _inspected(container, "{{json .NetworkSettings.Networks}}")
                 )
-                return str(next(iter(networks.values()))["IPAddress"])
+                # One that is being made or removed has none.
+                if found := [ip for each in networks.values() if (ip := each["IPAddress"])]:
+                    return str(found[0])
     raise DockerFailed(f"{service} does not run")
 
 
