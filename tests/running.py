@@ -65,9 +65,9 @@ async def bridge(
             yield Bridge(url, running.port, process, running)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds; fail after DEADLINE."""
-    async with asyncio.timeout(DEADLINE):
+async def until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
+    """Wait until `condition` holds; fail after so long."""
+    async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # conditions have no events
             await asyncio.sleep(0.01)
 
