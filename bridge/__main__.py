@@ -1,5 +1,5 @@
 """Runs `openim-bridge` where the command is not installed: `python -m bridge`."""
 
-from bridge.cli import main
+from bridge.cli.main import main
 
 main(prog_name="openim-bridge")

@@ -12,9 +12,10 @@ from typing import cast, get_args, get_type_hints
 import click
 from msgspec import Struct
 
-from bridge import cli as bridge_cli
 from bridge import downstream
 from bridge.asking import OUTCOMES
+from bridge.cli import main as bridge_cli
+from bridge.cli.subscriptions import MOST_BYTES, MOST_MESSAGES
 from bridge.contract import (
     CHANGES,
     EVENTS,
@@ -36,9 +37,8 @@ from bridge.policy.operators import OPERATORS
 from bridge.rights import USERS
 from bridge.settings import Receiver, Settings
 from bridge.slots import opened
-from bridge.subscriptions_cli import MOST_BYTES, MOST_MESSAGES
 from bridge.topology import ARCHIVED, BRIDGE, Arguments, Topology, archive, subscription
-from consumers import cli as consumers_cli
+from consumers.cli import main as consumers_cli
 from consumers.lanes import Job, Source
 from consumers.metrics import Metrics as WorkersMetrics
 from consumers.metrics import Watched

@@ -18,12 +18,9 @@ LONG_FILES = {"bridge.journal"}
 LONGEST_FUNCTION = 50
 
 COMMANDS = {
-    *("bridge.cli", "bridge.commands", "bridge.replay_cli", "bridge.subscriptions_cli"),
-    *("consumers.cli", "consumers.dead_letters_cli", "consumers.dead_letters_options"),
-    *("bridge.decide_cli", "bridge.documents_cli", "bridge.webhooks_yml_cli", "bridge.why_cli"),
-    *("bridge.doctor_cli", "bridge.topology_cli", "consumers.topology_cli"),
-    *("bridge.config_cli", "bridge.journal_cli", "consumers.config_cli"),
-    *("bridge.secrets_cli", "bridge.simulate_cli"),
+    "bridge.commands",
+    *(f"bridge.cli.{path.stem}" for path in ROOT.glob("bridge/cli/*.py")),
+    *(f"consumers.cli.{path.stem}" for path in ROOT.glob("consumers/cli/*.py")),
     *("consumers.friends.cli", "consumers.messages.cli", "consumers.console.cli"),
 }
 """The modules that read the environment, print and end the process."""

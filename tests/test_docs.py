@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import pytest
 
-from bridge import cli as bridge_cli
+from bridge.cli import main as bridge_cli
 from bridge.contract import EVENTS
 from bridge.loading import is_secret, types_of
 from bridge.settings import Receiver
-from consumers import cli as consumers_cli
+from consumers.cli import main as consumers_cli
 from consumers.settings import Console, FriendsApi, Worker
 from tests.reference import (
     REFERENCE,

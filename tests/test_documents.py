@@ -17,7 +17,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from bridge import contract, openim
-from bridge.cli import main
+from bridge.cli.main import main
 from bridge.contract import EVENTS, Event, MalformedCallback
 from bridge.documents import DOCUMENTS, asyncapi, page, schemas, traps, words
 from bridge.encoding import Encoder

@@ -16,7 +16,7 @@ from bridge.contract import Allowed
 from tests.running import DEADLINE, NOWHERE, everything, until
 
 COMMAND = "callbackAfterUserOnlineCommand"
-RECEIVE = "from bridge.cli import main; main()"
+RECEIVE = "from bridge.cli.main import main; main()"
 LOOPS = {
     "uvloop": RECEIVE,
     "asyncio": f"import sys; sys.modules['uvloop'] = None; {RECEIVE}",

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from bridge import archive, openim
 from bridge.broker import connect
-from bridge.cli import main
+from bridge.cli.main import main
 from bridge.topology import ARCHIVE, RECEIVED
 from tests.brokers import OwnBroker
 from tests.commands import BRIDGE, Command, ran

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from bridge.cli.replay import moment
 from bridge.commands import UNREACHABLE, echo, fail, run, settings_or_exit, who
 from bridge.logs import printable
-from bridge.replay_cli import moment
 from consumers import database
 from consumers.friends.reading import reading
 from consumers.messages import archive, searching

@@ -4,10 +4,10 @@ import os
 
 import click
 
+from bridge.cli.topology import Target, commands
 from bridge.commands import settings_or_exit
-from bridge.topology_cli import Target, commands
 from consumers import needs
-from consumers.dead_letters_cli import loaded_handlers
+from consumers.cli.dead_letters import loaded_handlers
 from consumers.settings import Worker as Settings
 
 

@@ -4,8 +4,8 @@ import click
 import msgspec
 
 from bridge import logs, why, why_text
+from bridge.cli.replay import moment
 from bridge.commands import FAILED, echo, fail, own_settings, problems_explained, run
-from bridge.replay_cli import moment
 
 
 @click.command("why")

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import click
 
-from bridge.replay_cli import moment
+from bridge.cli.replay import moment
 from consumers.dead_letters import Wanted
 
 Command: TypeAlias = Callable[..., None]

@@ -12,13 +12,13 @@ import click
 from yarl import URL
 
 from bridge import inspection, logs
+from bridge.cli.webhooks_yml import wanted_by
 from bridge.commands import FAILED, echo, own_url, run, show_json
 from bridge.doctor import Check, Finding, examined, machine, openim
 from bridge.doctor.rabbitmq import RabbitMQ
 from bridge.loading import BadSettings, SettingsT, load
 from bridge.settings import Receiver as Settings
 from bridge.topology import RECEIVED, REFUSED
-from bridge.webhooks_yml_cli import wanted_by
 
 PUBLISHES = ((RECEIVED, "user.after.user_online.p00"), (REFUSED, ""))
 """Where a receiver publishes, and a routing key to try it with."""

@@ -15,8 +15,8 @@ from bridge.commands import (
     settings_or_exit,
 )
 from bridge.waiting import stop_signal
-from consumers import config_cli, database, modules, topology_cli
-from consumers.dead_letters_cli import dead_letters
+from consumers import database, modules
+from consumers.cli import config, dead_letters, topology
 from consumers.friends.cli import api, friends
 from consumers.listener import listening
 from consumers.messages.cli import messages
@@ -70,8 +70,8 @@ for command in (
     friends,
     api,
     messages,
-    dead_letters,
-    *config_cli.COMMANDS,
-    *topology_cli.COMMANDS,
+    dead_letters.dead_letters,
+    *config.COMMANDS,
+    *topology.COMMANDS,
 ):
     main.add_command(command)

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from bridge.config_cli import commands
+from bridge.cli.config import commands
 from bridge.loading import BadSettings
 from bridge.settings import Settings
 from consumers import modules

@@ -6,27 +6,20 @@ from importlib.metadata import entry_points
 
 import click
 
-from bridge import (
-    config_cli,
-    decide_cli,
-    doctor_cli,
-    documents_cli,
-    journal_cli,
-    logs,
-    openim,
-    policy,
-    replay_cli,
-    safeguards,
-    secrets_cli,
-    sending,
-    server,
-    simulate_cli,
-    subscriptions_cli,
-    tail,
-    topology_cli,
-    webhooks_yml_cli,
-    why_cli,
-    workers,
+from bridge import logs, openim, policy, safeguards, sending, server, tail, workers
+from bridge.cli import (
+    config,
+    decide,
+    doctor,
+    documents,
+    journal,
+    replay,
+    secrets,
+    simulate,
+    subscriptions,
+    topology,
+    webhooks_yml,
+    why,
 )
 from bridge.commands import (
     BAD_SETTINGS,
@@ -178,18 +171,18 @@ def tail_(pattern: str, count: int | None, *, as_json: bool, body: bool) -> None
 
 
 for command in (
-    *subscriptions_cli.COMMANDS,
-    *replay_cli.COMMANDS,
-    *webhooks_yml_cli.COMMANDS,
-    *decide_cli.COMMANDS,
-    *secrets_cli.COMMANDS,
-    *why_cli.COMMANDS,
-    *simulate_cli.COMMANDS,
-    *documents_cli.COMMANDS,
-    *config_cli.COMMANDS,
-    *doctor_cli.COMMANDS,
-    *journal_cli.COMMANDS,
-    *topology_cli.COMMANDS,
+    *subscriptions.COMMANDS,
+    *replay.COMMANDS,
+    *webhooks_yml.COMMANDS,
+    *decide.COMMANDS,
+    *secrets.COMMANDS,
+    *why.COMMANDS,
+    *simulate.COMMANDS,
+    *documents.COMMANDS,
+    *config.COMMANDS,
+    *doctor.COMMANDS,
+    *journal.COMMANDS,
+    *topology.COMMANDS,
 ):
     main.add_command(command)
 

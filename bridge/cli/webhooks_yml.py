@@ -9,11 +9,11 @@ import orjson
 from ruamel.yaml.comments import CommentedMap
 
 from bridge import webhooks_yml
+from bridge.cli.replay import routing_patterns
 from bridge.commands import FAILED, echo, fail, own_settings, own_url, problems_explained
 from bridge.contract import Before, Event
 from bridge.downstream import matches
 from bridge.lists import named_secrets
-from bridge.replay_cli import routing_patterns
 from bridge.settings import Receiver as Settings
 from bridge.webhooks_yml import EVENTS_BY_KEY, Finding, Unreadable
 

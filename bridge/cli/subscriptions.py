@@ -13,6 +13,7 @@ import orjson
 
 from bridge import logs, replay, subscriptions
 from bridge.broker import Broker, Delivery, connect
+from bridge.cli.replay import RATE, looked_for, moment, replayed, routing_patterns
 from bridge.commands import (
     UNREACHABLE,
     echo,
@@ -22,7 +23,6 @@ from bridge.commands import (
     run,
 )
 from bridge.management import Management, NoManagement, management
-from bridge.replay_cli import RATE, looked_for, moment, replayed, routing_patterns
 from bridge.settings import Receiver as Settings
 from bridge.subscriptions import Different, Listed, Subscribed, Wanted
 

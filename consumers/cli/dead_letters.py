@@ -26,9 +26,9 @@ from bridge.logs import printable
 from bridge.topology import dead_letter_queue
 from bridge.waiting import first_of
 from consumers import database, desk, modules
+from consumers.cli.dead_letters_options import Choice, choosing, filters
 from consumers.dead_letter_audit import DISCARD, REPLAY, Act
 from consumers.dead_letters import Groups, Letter, Wanted
-from consumers.dead_letters_options import Choice, choosing, filters
 from consumers.dead_letters_shown import (
     Facts,
     as_json,

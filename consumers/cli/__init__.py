@@ -1,0 +1,1 @@
+"""The command `openim-consumers`: `main`, and a module for each group of its commands."""
