@@ -189,6 +189,7 @@ class OwnBroker:
 
     Attributes:
         amqp_url: An empty virtual host on it.
+        restarted: Whether it has been started anew.
 
     """
 
@@ -199,13 +200,14 @@ class OwnBroker:
     def __init__(self, server: RabbitMQ, amqp_url: str) -> None:
         self.amqp_url = amqp_url
         self._server = server
+        self.restarted = False
         self._running = True
         self._paused = False
 
     async def start(self) -> None:
         """Start it after `stop` or `kill`; returns when it takes connections."""
         await self._do(self._server.start)
-        self._running = True
+        self._running = self.restarted = True
 
     async def stop(self) -> None:
         """Stop it in good order."""
@@ -245,15 +247,25 @@ class OwnBroker:
 @contextlib.asynccontextmanager
 async def virtual_host(broker: Address | RabbitMQ) -> AsyncIterator[str]:
     """Give the AMQP URL of an empty virtual host on `broker`, gone afterwards."""
-    name = f"test-{uuid.uuid4().hex}"
-    path = f"{broker.management_url}/api/vhosts/{name}"
-    async with aiohttp.ClientSession(raise_for_status=True) as api:
-        await api.put(path)
+    name = await new_virtual_host(broker)
     try:
         yield broker.amqp_url + name
     finally:
-        async with aiohttp.ClientSession(raise_for_status=True) as api:
-            await api.delete(path)
+        await remove_virtual_host(broker, name)
+
+
+async def new_virtual_host(broker: Address | RabbitMQ) -> str:
+    """Make an empty virtual host on `broker`; gives its name."""
+    name = f"test-{uuid.uuid4().hex}"
+    async with aiohttp.ClientSession(raise_for_status=True) as api:
+        await api.put(f"{broker.management_url}/api/vhosts/{name}")
+    return name
+
+
+async def remove_virtual_host(broker: Address | RabbitMQ, name: str) -> None:
+    """Remove a virtual host with all that is in it."""
+    async with aiohttp.ClientSession(raise_for_status=True) as api:
+        await api.delete(f"{broker.management_url}/api/vhosts/{name}")
 
 
 def _container(image: str, ports: dict[int, int]) -> DockerContainer:
