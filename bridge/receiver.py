@@ -44,11 +44,11 @@ from bridge.workers import Worker, told
 
 log = logging.getLogger(__name__)
 
-NEWS_DELAY = 0.002
+NEWS_DELAY = 0.005
 """Seconds that an answered before callback may wait to be stored: whoever asks next is then
 answered first."""
 
-NEWS_AT_ONCE = 16
+NEWS_AT_ONCE = 64
 """Answered before callbacks that wait to be stored, at most."""
 
 

@@ -24,6 +24,8 @@ Read: TypeAlias = Callable[[Mapping[str, object]], Found]
 
 EVERY = "*"
 
+_COMPARED = (str, int, float)
+
 
 def reader(path: str) -> Read:
     """Give the function that reads a path."""
@@ -44,8 +46,11 @@ def _flat(found: list[object]) -> Found:
     """Replace lists by their entries, and leave out what no rule compares: null, objects."""
     flat: list[object] = []
     for each in found:
-        flat.extend(each if isinstance(each, list) else [each])
-    return [each for each in flat if isinstance(each, str | int | float)]
+        if isinstance(each, _COMPARED):
+            flat.append(each)
+        elif isinstance(each, list):
+            flat.extend(entry for entry in each if isinstance(entry, _COMPARED))
+    return flat
 
 
 def _inside(value: object, step: str) -> Iterator[object]:
@@ -65,26 +70,27 @@ def _texts(value: object) -> Iterator[str]:
     waiting = [value]
     while waiting:
         each = waiting.pop()
-        if isinstance(each, dict):
+        if isinstance(each, str):
+            document = _document(each)
+            if document is None:
+                yield each
+            else:
+                waiting.append(document)
+        elif isinstance(each, dict):
             waiting.extend(each.values())
         elif isinstance(each, list):
             waiting.extend(each)
-        elif isinstance(each, str):
-            document = _document(each)
-            if isinstance(document, dict | list):
-                waiting.append(document)
-            else:
-                yield each
 
 
-def _document(text: str) -> object:
+def _document(text: str) -> dict[str, object] | list[object] | None:
     """Read the JSON object or list that a text holds; None if it holds none."""
-    if text[:1] not in {"{", "["}:
+    if not text.startswith(("{", "[")):
         return None
     try:
-        return orjson.loads(text)
+        document: dict[str, object] | list[object] = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
+    return document
 
 
 def kind_of(event: type[Event], path: str) -> type:
