@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("patient")
     config.addinivalue_line("markers", "broker: uses a real RabbitMQ")
     config.addinivalue_line("markers", "database: uses a real PostgreSQL")
+    config.addinivalue_line("markers", "browser: uses a real Chromium")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
