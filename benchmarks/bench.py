@@ -1,7 +1,7 @@
 """Measures receiver and workers against others, in one run, as a table.
 
     make bench                     everything, medians of five interleaved rounds
-    make bench ARGS=consumers      the workers only; or `receiver`, or `decisions`
+    make bench ARGS=consumers      the workers only; or `receiver`, `decisions`, `partitions`
     make bench ARGS="--rounds 3 --plot times.svg"
 
 Every figure stands beside something measured in the same minutes on the same machine, for
@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "deploy"))
+sys.path[:0] = [str(HERE.parent / "deploy"), str(HERE.parent)]
 
 import consumer_rows  # noqa: E402
 import decision_rows  # noqa: E402
+import partition_rows  # noqa: E402
 from private_services import PrivatePostgres, PrivateRabbitMQ, free_port  # noqa: E402
 from table import Figures, Row, both, least, most  # noqa: E402
 
@@ -83,8 +84,8 @@ class Bench(Figures):
     amqp_url: str
     folder: Path
     backlog: int
-    control: Callable[..., str] | None
-    """`rabbitmqctl`, of a RabbitMQ of our own."""
+    rabbitmq: PrivateRabbitMQ | None
+    """A RabbitMQ of our own."""
     database_url: str
     """A PostgreSQL that syncs what it commits."""
 
@@ -212,16 +213,16 @@ def broker_away(bench: Bench) -> None:
 
 def broker_blocked(bench: Bench) -> None:
     """Measure replies while RabbitMQ is short of memory and takes nothing."""
-    if bench.control is None:
+    if bench.rabbitmq is None:
         return
     with bench.server("bridge") as server:
         load(server, connections=2, count=300)
-        bench.control("set_vm_memory_high_watermark", "0.00001")
+        bench.rabbitmq.rabbitmqctl("set_vm_memory_high_watermark", "0.00001")
         try:
             load(server, connections=2, count=300)
             result = load(server, connections=2, count=3000)
         finally:
-            bench.control("set_vm_memory_high_watermark", "0.6")
+            bench.rabbitmq.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
         drained(server)
     for figure in ("p50", "p99"):
         bench.note(f"blocked 2 {figure}", result[figure])
@@ -405,6 +406,7 @@ PARTS: dict[str, Part] = {
     "receiver": (MEASUREMENTS, (replies, rates, storage)),
     "decisions": (decision_rows.MEASUREMENTS, (decision_rows.deciding,)),
     "consumers": (consumer_rows.MEASUREMENTS, (consumer_rows.consuming, consumer_rows.writing)),
+    "partitions": (partition_rows.MEASUREMENTS, (partition_rows.handing_over,)),
 }
 
 
@@ -453,12 +455,12 @@ def main() -> None:
     parts = [PARTS[arguments.part]] if arguments.part else list(PARTS.values())
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd())))
-        amqp_url, control = os.environ.get("AMQP_URL", ""), None
+        amqp_url, rabbitmq = os.environ.get("AMQP_URL", ""), None
         if not amqp_url:
             rabbitmq = stack.enter_context(PrivateRabbitMQ(folder / "rabbitmq"))
-            amqp_url, control = rabbitmq.amqp_url, rabbitmq.rabbitmqctl
+            amqp_url = rabbitmq.amqp_url
         postgres = stack.enter_context(PrivatePostgres(durable=True))
-        bench = Bench(amqp_url, folder, arguments.backlog, control, postgres.url)
+        bench = Bench(amqp_url, folder, arguments.backlog, rabbitmq, postgres.url)
         for number in range(rounds):
             for measure in [measure for measurements, _ in parts for measure in measurements]:
                 print(f"round {number + 1}: {measure.__name__}", file=sys.stderr)

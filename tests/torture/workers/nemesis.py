@@ -21,6 +21,9 @@ from tests.torture.workers.staff import Staff
 WORKERS = 4
 """How many there are at first."""
 
+SETTLED = 3.0
+"""Seconds before the first change: what it changes is told by what was before."""
+
 QUIET = 2.0
 """Seconds between the end of one change and the next, at least; at most three times that."""
 
@@ -86,6 +89,7 @@ async def torture(  # noqa: PLR0913  # all that makes a run
                 await staff.hire(workers)
                 phases: list[Phase] = []
                 async with events.flowing(url):
+                    await asyncio.sleep(SETTLED)
                     while again(len(phases)):
                         phases.append(await endure(tortured, choose(tortured, phases)))
                         _tell(tortured, phases[-1], await tortured.waiting())

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from bridge.openim import Times
 from tests.torture.workers.changes import CHANGES
@@ -60,18 +61,41 @@ def _waited(run: Run) -> list[str]:
 
 
 def _row(name: str, phases: Sequence[Phase], ledger: Ledger) -> str:
-    every, moved, stayed = Times(), Times(), Times()
+    waits = waits_in(phases, ledger)
+    every = waits.every
+    figures = (
+        every.percentile(50),
+        every.percentile(99),
+        waits.moved.longest,
+        waits.stayed.longest,
+    )
+    cells = " | ".join(f"{figure:,.0f}" for figure in figures)
+    return f"| {name} | {len(phases)} | {every.count:,} | {cells} |"
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Milliseconds from sending to handling."""
+
+    every: Times = field(default_factory=Times)
+    moved: Times = field(default_factory=Times)
+    """In partitions that went to another worker, or whose worker it happened to."""
+    stayed: Times = field(default_factory=Times)
+    """In all others."""
+
+
+def waits_in(phases: Iterable[Phase], ledger: Ledger) -> Waits:
+    """Give how long events waited that were sent in some phases."""
+    waits = Waits()
     for phase in phases:
         for handled in ledger.handled.values():
             some = list(_during(handled, phase))
             workers = {each.worker for each in [*some, *_before(handled, phase)]}
             same = len(workers) == 1 and not workers & phase.touched
             for each in some:
-                every.add(each.waited_ms)
-                (stayed if same else moved).add(each.waited_ms)
-    figures = (every.percentile(50), every.percentile(99), moved.longest, stayed.longest)
-    cells = " | ".join(f"{figure:,.0f}" for figure in figures)
-    return f"| {name} | {len(phases)} | {every.count:,} | {cells} |"
+                waits.every.add(each.waited_ms)
+                (waits.stayed if same else waits.moved).add(each.waited_ms)
+    return waits
 
 
 def _during(handled: Iterable[Handled], phase: Phase) -> Iterator[Handled]:
