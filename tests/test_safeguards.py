@@ -47,11 +47,17 @@ def test_a_version_with_known_holes_is_named(monkeypatch: pytest.MonkeyPatch) ->
         safeguards.check()
 
 
-@pytest.mark.parametrize(("program", "command"), [(BRIDGE, "receive"), (CONSUMERS, "api")])
+@pytest.mark.parametrize(
+    ("program", "command"), [(BRIDGE, "receive"), (CONSUMERS, "api"), (BRIDGE, "console")]
+)
 async def test_no_server_starts_without_the_c_parser(
     tmp_path: Path, program: tuple[str, ...], command: str
 ) -> None:
-    variables = {"AIOHTTP_NO_EXTENSIONS": "1", "FRIENDS_API_TOKEN": "t" * 20}
+    variables = {
+        "AIOHTTP_NO_EXTENSIONS": "1",
+        "FRIENDS_API_TOKEN": "t" * 20,
+        "CONSOLE_PASSWORD": "p" * 12,
+    }
     ended = await ran(program, command, folder=tmp_path, **variables)
     assert ended.process.returncode == 3
     assert "unset AIOHTTP_NO_EXTENSIONS" in ended.err

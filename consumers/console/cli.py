@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bridge import logs
+from bridge import logs, safeguards
 from bridge.commands import (
     BAD_SETTINGS,
     echo,
@@ -49,6 +49,7 @@ def console(password_file: Path | None) -> None:
     # The receiver's program has this command as well, and shall not load SQL and templates.
     server = importlib.import_module("consumers.console.server")
     with problems_explained():
+        safeguards.check()
         run(server.serve(settings))
 
 
