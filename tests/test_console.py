@@ -8,6 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bridge.contract import EVENTS
+from bridge.documents import DOCUMENTS
 from consumers.console.access import GUESSES, Role
 from consumers.console.front import HEADERS
 from consumers.console.routes import ROUTES, TABS, Route
@@ -28,7 +30,8 @@ async def shown(tmp_path: Path) -> AsyncIterator[Console]:
 
 def path_of(route: Route) -> str:
     """Give a path that a route answers."""
-    return route.path.replace("{file}", "console.css")
+    file = "callbacks.css" if route.name == "documents" else "console.css"
+    return route.path.replace("{file}", file)
 
 
 def allowed(route: Route, role: str) -> bool:
@@ -62,8 +65,24 @@ async def test_what_is_no_route_is_not_there(shown: Console) -> None:
         assert await person.status("GET", "/static/..%2Fserver.py") == 404
 
 
+async def test_the_documents_of_all_callbacks_are_there(shown: Console) -> None:
+    async with shown.person("viewer") as person:
+        pages = {
+            each.file: await person.page(f"/documents/{each.file}")
+            for each in DOCUMENTS.values()
+        }
+        assert await person.status("GET", "/documents/server.py") == 404
+    page = pages["callbacks.html"]
+    assert '<a href="/">OpenIM bridge</a>' in page
+    assert pages == {each.file: each.make() for each in DOCUMENTS.values()} | {
+        "callbacks.html": page
+    }
+    assert [each for each in EVENTS if f'id="{each.command}"' not in page] == []
+
+
 async def test_every_answer_has_the_headers(shown: Console) -> None:
-    paths = [*(tab.path for tab in TABS), "/login", "/nothing", "/livez"]
+    documents = ["/documents/callbacks.html", "/documents/callbacks.css"]
+    paths = [*(tab.path for tab in TABS), *documents, "/login", "/nothing", "/livez"]
     async with shown.person("admin") as person:
         headers = [await _headers(person.session, path) for path in paths]
     wanted = {**HEADERS, "Cache-Control": "no-store"}

@@ -41,7 +41,7 @@ form.requestSubmit();
 ORDER = (
     *("Skip to content", "OpenIM bridge"),
     *(tab.title for tab in TABS if tab.listed and tab.role != Role.ADMIN),
-    *("Log out", "Replay 2", "Discard…", "Letters"),
+    *("Callbacks", "Log out", "Replay 2", "Discard…", "Letters"),
 )
 """What Tab leads to on the page of dead letters."""
 
@@ -96,7 +96,7 @@ async def pages(shown: Console) -> list[str]:
     async with shown.person("admin") as person:
         event = await person.event(ADD, "dead letter")
     letter = f"/dead-letter?subscription={SHOP}&id={event.partition('=')[2]}"
-    return [*LISTED, event, letter, "/nothing"]
+    return [*LISTED, event, letter, "/documents/callbacks.html", "/nothing"]
 
 
 LOOKS = ((DESK, "light"), (PHONE, "dark"))

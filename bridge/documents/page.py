@@ -38,10 +38,11 @@ def style() -> str:
 
 
 @cache
-def page() -> str:
-    """Give the page."""
+def page(home: str = "#top") -> str:
+    """Give the page, whose brand leads to `home`."""
     template = (files("bridge.documents") / "callbacks.html").read_text(encoding="utf-8")
     parts = {
+        "home": home,
         "version": escape(version("openim-bridge")),
         "count": str(len(EVENTS)),
         "contents": "\n".join(map(_contents, SUBJECTS)),
@@ -176,7 +177,7 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows
     )
     return (
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="wide" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody>\n</table></div>"
     )
 

@@ -47,7 +47,9 @@ class Answers:
             "discard": self._discard,
             "sample": self._sample,
             "body": self._body,
+            "documents": self._documents,
             "static": self._static,
+            "icon": self._icon,
             "livez": self._livez,
             "readyz": self._readyz,
         }
@@ -181,14 +183,25 @@ class Answers:
         shown["body"] = body.decode(errors="replace")[:LONGEST_BODY]
         return html(rendering.page(tab.name, shown))
 
-    async def _static(self, request: web.Request, _asked: Asked) -> web.Response:
+    async def _documents(self, request: web.Request, _asked: Asked) -> web.Response:
         name = request.match_info["file"]
-        kind = rendering.KINDS.get("." + name.rpartition(".")[2])
-        data = rendering.static(name) if kind else None
+        data = rendering.document(name)
+        if data is None:
+            raise Refused(404, "There is no such document.")
+        return web.Response(body=data, content_type=rendering.kind(name), charset="utf-8")
+
+    async def _icon(self, _request: web.Request, _asked: Asked) -> web.Response:
+        return self._file("icon.svg")
+
+    async def _static(self, request: web.Request, _asked: Asked) -> web.Response:
+        return self._file(request.match_info["file"])
+
+    def _file(self, name: str) -> web.Response:
+        data = rendering.static(name)
         if data is None:
             raise Refused(404, "There is no such file.")
         headers = {"Cache-Control": "max-age=86400"}
-        return web.Response(body=data, content_type=kind or "", headers=headers)
+        return web.Response(body=data, content_type=rendering.kind(name), headers=headers)
 
     async def _livez(self, _request: web.Request, _asked: Asked) -> web.Response:
         return web.json_response({"alive": True})

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bridge.documents import DOCUMENTS
+from bridge.documents.page import page as page_of_callbacks
 from consumers.console.access import Role
 from consumers.console.health import ago, counted, lasting, moment
 from consumers.console.plots import short as short_number
@@ -23,12 +25,28 @@ Shown: TypeAlias = dict[str, Any]
 LIVE = "live_"
 """What the name of a block begins with that is sent again when it has changed."""
 
-KINDS = {
+_KINDS = {
     ".css": "text/css",
+    ".html": "text/html",
     ".js": "text/javascript",
+    ".json": "application/json",
     ".svg": "image/svg+xml",
 }
-"""What is served beside pages, by how it ends."""
+"""What is served beside the console's own pages, by how it ends."""
+
+
+def kind(name: str) -> str:
+    """Give what a file is to a browser."""
+    return _KINDS["." + name.rpartition(".")[2]]
+
+
+@cache
+def document(name: str) -> bytes | None:
+    """Give a document of callbacks; None if there is none of that name."""
+    made = {each.file: each.make for each in DOCUMENTS.values()}
+    # In the folder of documents the brand of the page leads nowhere else.
+    made |= {DOCUMENTS["page"].file: lambda: page_of_callbacks("/")}
+    return made[name]().encode() if name in made else None
 
 
 @cache

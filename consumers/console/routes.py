@@ -54,6 +54,7 @@ TABS = (
 ROUTES: tuple[Route, ...] = (
     *TABS,
     Route(method="GET", path="/live", name="live", role=Role.VIEWER),
+    Route(method="GET", path="/documents/{file}", name="documents", role=Role.VIEWER),
     _act("/logout", "logout", Role.VIEWER),
     _act("/dead-letters/replay", "replay"),
     _act("/dead-letters/discard", "discard"),
@@ -62,6 +63,8 @@ ROUTES: tuple[Route, ...] = (
     _open("GET", "/login", "login_page"),
     _open("POST", "/login", "login"),
     _open("GET", "/static/{file}", "static"),
+    # Browsers ask for it where a page names no icon, as the page of all callbacks does.
+    _open("GET", "/favicon.ico", "icon"),
     _open("GET", "/livez", "livez"),
     _open("GET", "/readyz", "readyz"),
 )
