@@ -47,6 +47,8 @@ class Certificate:
 def server_context(certificate: str, key: str) -> ssl.SSLContext:
     """Give what a server needs."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # By default what the system's OpenSSL is configured for, which may be older ones too.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key, password=_no_password)
     # OpenIM's client would speak HTTP/2 if we offered it.
     context.set_alpn_protocols(["http/1.1"])
@@ -63,6 +65,7 @@ def client_context(authorities: str, certificate: str, key: str) -> ssl.SSLConte
 
     """
     context = ssl.create_default_context(cafile=authorities or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate:
         context.load_cert_chain(certificate, key, password=_no_password)
     return context

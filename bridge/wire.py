@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Protocol, TypeAlias
 
@@ -134,7 +135,10 @@ class Line(asyncio.StreamReader):
     def hang_up(self) -> None:
         """Close the line at once, whatever is under way."""
         if self.transport is not None:
-            self.transport.abort()
+            # One of TLS that is closed already has nothing to abort, which Python 3.11.2
+            # stumbles over.
+            with suppress(AttributeError):
+                self.transport.abort()
 
     def lose(self, reason: str) -> None:
         """Say that the connection is of no more use."""
