@@ -1,19 +1,18 @@
-"""Makes the secrets of the Compose stack, and gives each service those that it needs.
+"""Makes the secrets of the Compose stack, or of Kubernetes, and gives each service its own.
 
     kept/               what was made up before, so that it stays the same
     given/              yours: given/receiver/path is taken instead of what would be made
     for/<service>/      what that service finds in /run/secrets
 
-Called with the folder that holds these three; it runs before everything else, every time.
+Called with the folder that holds these three; Compose runs it before everything else, always.
 """
 
 # ruff: noqa: INP001 (a program)
 
+import argparse
 import json
 import os
 import secrets
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.rights import USERS, definitions
@@ -24,10 +23,17 @@ OPENIMS_PATH = "/callbackExample"
 """OpenIM's own default, which only this machine can reach as long as nobody opens the port."""
 
 
-def main(folder: Path) -> None:
-    """Write all files that are not there, or that have changed."""
+def main(folder: Path, broker: str = "broker", database: str = "postgres") -> None:
+    """Write all files that are not there, or that have changed.
+
+    Args:
+        folder: That holds all of them.
+        broker: Host of RabbitMQ.
+        database: Host of PostgreSQL.
+
+    """
     path = given(folder, "receiver", "path", OPENIMS_PATH)
-    for service, files in wanted(folder / "kept", path).items():
+    for service, files in wanted(folder / "kept", path, broker, database).items():
         for name, made in files.items():
             write(folder / "for" / service / name, given(folder, service, name, made))
 
@@ -38,10 +44,19 @@ def given(folder: Path, service: str, name: str, made: str) -> str:
     return yours.read_text(encoding="utf-8").strip() if yours.exists() else made
 
 
-def wanted(kept: Path, path: str) -> dict[str, dict[str, str]]:
+def wanted(
+    kept: Path, path: str, broker_host: str, database_host: str
+) -> dict[str, dict[str, str]]:
     """Give the files of each service, by name; `path` is where callbacks are taken."""
     broker = {name: remembered(kept / f"broker-{name}") for name in USERS}
     database = {name: remembered(kept / f"database-{name}") for name in DATABASE_USERS}
+
+    def amqp_url(user: str) -> str:
+        return f"amqp://{user}:{broker[user]}@{broker_host}/"
+
+    def database_url(user: str) -> str:
+        return f"postgresql://{user}:{database[user]}@{database_host}/bridge"
+
     return {
         "rabbitmq": {
             "definitions.json": json.dumps(definitions(broker), indent=1),
@@ -49,40 +64,30 @@ def wanted(kept: Path, path: str) -> dict[str, dict[str, str]]:
         },
         "postgres": {f"{name}-password": password for name, password in database.items()},
         "receiver": {
-            "amqp-url": amqp_url("receiver", broker),
+            "amqp-url": amqp_url("receiver"),
             "path": path,
             "secrets": "",
         },
         "consumers": {
-            "amqp-url": amqp_url("consumers", broker),
-            "database-url": database_url("consumers", database),
+            "amqp-url": amqp_url("consumers"),
+            "database-url": database_url("consumers"),
         },
         "api": {
-            "database-url": database_url("api", database),
+            "database-url": database_url("api"),
             "token": remembered(kept / "api-token"),
         },
         "console": {
-            "amqp-url": amqp_url("console", broker),
-            "database-url": database_url("consumers", database),
+            "amqp-url": amqp_url("console"),
+            "database-url": database_url("consumers"),
             "password": remembered(kept / "console-password"),
             "callback-url": f"http://receiver:10006{path}",
         },
         "operator": {
-            "amqp-url": amqp_url("operator", broker),
-            "database-url": database_url("consumers", database),
+            "amqp-url": amqp_url("operator"),
+            "database-url": database_url("consumers"),
         },
         "grafana": {"admin-password": remembered(kept / "grafana-admin")},
     }
-
-
-def amqp_url(user: str, passwords: Mapping[str, str]) -> str:
-    """Give where a user connects to RabbitMQ."""
-    return f"amqp://{user}:{passwords[user]}@broker/"
-
-
-def database_url(user: str, passwords: Mapping[str, str]) -> str:
-    """Give where a user connects to PostgreSQL."""
-    return f"postgresql://{user}:{passwords[user]}@postgres/bridge"
 
 
 def remembered(path: Path) -> str:
@@ -104,6 +109,7 @@ def write(path: Path, text: str, mode: int = 0o444) -> None:
     """
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -113,5 +119,14 @@ def write(path: Path, text: str, mode: int = 0o444) -> None:
     new.rename(path)
 
 
+def asked() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="that holds kept, given and for")
+    parser.add_argument("--broker", default="broker", help="host of RabbitMQ")
+    parser.add_argument("--database", default="postgres", help="host of PostgreSQL")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(**vars(asked()))
