@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from yarl import URL
 
 from bridge.topology import CALLBACKS, UNROUTED
 from tests.torture.ledger import Ledger
@@ -35,16 +36,21 @@ class Collector:
     async def _collect(self) -> None:
         while True:
             with suppress(*_LOST):
-                connection = await aio_pika.connect(self._amqp_url, timeout=5)
-                async with connection, connection.channel() as channel:
-                    await channel.set_qos(prefetch_count=200)
-                    queue = await channel.get_queue(QUEUE, ensure=False)
-                    await queue.consume(self._take)
-                    # What a plain connection tells of its end, it tells to nobody who asks.
-                    underneath = await channel.get_underlay_channel()
-                    while not underneath.is_closed:  # noqa: ASYNC110
-                        await asyncio.sleep(0.1)
+                await self._collect_on(aio_pika.Connection(URL(self._amqp_url)))
             await asyncio.sleep(0.2)
+
+    async def _collect_on(self, connection: aio_pika.Connection) -> None:
+        # Closed even if it never opens: one that is dropped closes itself when it is too late.
+        async with connection:
+            await connection.connect(timeout=5)
+            async with connection.channel() as channel:
+                await channel.set_qos(prefetch_count=200)
+                queue = await channel.get_queue(QUEUE, ensure=False)
+                await queue.consume(self._take)
+                # What a plain connection tells of its end, it tells to nobody who asks.
+                underneath = await channel.get_underlay_channel()
+                while not underneath.is_closed:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         self._ledger.arrive(
