@@ -57,10 +57,10 @@ def blocks() -> Iterator[Block]:
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         own = re.sub(r"<!-- code.*?<!-- end -->", "", text, flags=re.DOTALL)
-        for found in re.findall(r"(?:^|\n)\n((?:    .*\n(?:\n(?=    ))?)+)", own):
+        for found in re.findall(r"(?:^|\n)\n((?:    .*\n(?:\n+(?=    ))?)+)", own):
             lines = [line.removeprefix("    ") for line in found.splitlines()]
             # One may stand below the other, each with the name of its file.
-            for part in re.split(r"\n\n(?=# \w+\.py\n)", "\n".join(lines)):
+            for part in re.split(r"\n\n+(?=# \w+\.py\n)", "\n".join(lines)):
                 yield Block(path.name, part)
 
 

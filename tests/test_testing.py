@@ -1,8 +1,6 @@
 """Handlers can be tried without a broker, and meet there what they meet in a worker."""
 
-import re
 import sys
-import textwrap
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +12,8 @@ from bridge.contract import EVENTS, AfterAddFriend, AfterAddFriendAgree, AfterSe
 from bridge.openim import UnknownSample
 from consumers.registry import Context, Handlers, Reject, Retry, Unavailable
 from consumers.testing import DeadLetter, Handled, Paused, Waits, recorded, without_broker
-from tests.commands import SOURCE, ran
+from tests.commands import ran
+from tests.documented import BLOCKS
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
@@ -102,12 +101,10 @@ async def test_batches_are_handled_together() -> None:
 
 
 async def test_the_documented_handler_passes_its_documented_tests(tmp_path: Path) -> None:
-    document = (SOURCE / "docs" / "handlers.md").read_text(encoding="utf-8")
+    documented = [block.text for block in BLOCKS if block.document == "handlers.md"]
     for name in ("shop.py", "test_shop.py"):
-        _, _, after = document.partition(f"    # {name}\n")
-        code = re.match(r"(?:(?: {4}.*)?\n)+", after)
-        assert code is not None
-        (tmp_path / name).write_text(textwrap.dedent(code[0]))
+        (code,) = (text for text in documented if text.startswith(f"# {name}\n"))
+        (tmp_path / name).write_text(code)
     command = await ran(
         *((sys.executable, "-m", "pytest"), "--asyncio-mode=auto", "-q"), folder=tmp_path
     )
