@@ -91,7 +91,7 @@ class Times:
         for step in sorted(self._counts):
             left -= self._counts[step]
             if left <= 0:
-                return math.exp(step * self._STEP)
+                return min(math.exp(step * self._STEP), self.longest)
         return self.longest
 
 

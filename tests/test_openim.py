@@ -250,6 +250,7 @@ def test_percentiles_are_within_a_percent(milliseconds: list[float]) -> None:
     ordered = sorted(milliseconds)
     assert times.percentile(50) == pytest.approx(ordered[(len(ordered) - 1) // 2], rel=0.01)
     assert times.percentile(100) == pytest.approx(ordered[-1], rel=0.01)
+    assert times.percentile(100) <= times.longest
     assert (times.count, times.longest) == (len(ordered), ordered[-1])
 
 
