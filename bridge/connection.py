@@ -67,6 +67,7 @@ class Connection(web.RequestHandler):
         """Take what has arrived, or pass it on to aiohttp."""
         if not self._plain:
             super().data_received(data)
+            self._watch_head()
             return
         self._arrived += data
         if self._answering:
@@ -89,7 +90,7 @@ class Connection(web.RequestHandler):
         if request is None or request.end - request.body_at > settings.max_body:
             self._leave_to_aiohttp()
         elif request.end > len(self._arrived):
-            self._wait_for_rest(request, settings.body_timeout)
+            self._wait_for_rest(request, settings.arrival_timeout)
         elif not self._take(request):
             self._leave_to_aiohttp()
 
@@ -187,6 +188,24 @@ class Connection(web.RequestHandler):
         self._plain = False
         arrived, self._arrived = self._arrived, b""
         super().data_received(arrived)
+        self._watch_head()
+
+    def _watch_head(self) -> None:
+        """Wait for the end of a head as long as for that of a body; aiohttp would for ever."""
+        if not (self._timer or self._messages or self._current_request):
+            self._set_timer(self._receiver.settings.arrival_timeout, self._hang_up)
+
+    def head_has_arrived(self) -> None:
+        """Take note that aiohttp has begun with a request."""
+        self._stop_timer()
+
+    def _hang_up(self) -> None:
+        rejected = Rejected(408, "stalled", "the head did not arrive in time")
+        self._receiver.refusals.report(rejected, self._peer())
+        if self.transport is not None:
+            reply = problem(4000 + rejected.status, str(rejected))
+            self.transport.write(_response(b"408 Request Timeout", reply, close=True))
+            self.transport.close()
 
     def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
         self._timer = self._loop.call_later(seconds, call)
@@ -226,6 +245,7 @@ class Server(web.Server):
 
     def _request(self, *parts: Any) -> web.BaseRequest:  # noqa: ANN401  # as aiohttp calls it
         message, payload, protocol, writer, task = parts
+        protocol.head_has_arrived()
         return web.BaseRequest(
             message,
             payload,

@@ -135,7 +135,7 @@ class Receiver:
             raise Rejected(405, "method", "a callback comes by POST")
         decided: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         try:
-            body = await body_of(request, self.settings.max_body, self.settings.body_timeout)
+            body = await body_of(request, self.settings.max_body, self.settings.arrival_timeout)
             accepted = self.accept(
                 callback_in(request, command, query, body), decided.set_result
             )

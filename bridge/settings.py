@@ -38,7 +38,7 @@ class Receiver(Connected, frozen=True, kw_only=True):
             *("log_format", "log_level", "amqp_url", "amqp_ca", "amqp_certificate", "amqp_key"),
             *("connect_timeout", "confirm_timeout"),
             *("path", "secrets", "sources", "proxies", "policy", "questions"),
-            *("max_body", "body_timeout", "reply_timeout", "keepalive_timeout"),
+            *("max_body", "arrival_timeout", "reply_timeout", "keepalive_timeout"),
             *("grace_period", "window"),
         )
     )
@@ -139,9 +139,13 @@ class Receiver(Connected, frozen=True, kw_only=True):
         int,
         Meta(ge=1024, le=15 * 2**20, description="Largest body accepted, in bytes."),
     ] = 2**20
-    body_timeout: Annotated[
+    arrival_timeout: Annotated[
         Seconds,
-        Meta(gt=0, le=15, description="Seconds that a body may take to arrive."),
+        Meta(
+            gt=0,
+            le=15,
+            description="Seconds that a request's head may take to arrive, and then its body.",
+        ),
     ] = 3.0
     reply_timeout: Annotated[
         Seconds,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bridge.contract import ALLOW
-from tests.raw import BODY, Caller, calling, rejected, request, stored
+from tests.raw import BODY, Caller, calling, get, rejected, request, stored
 from tests.rejections import assert_lets_openim_go_on, assert_quiet, assert_undisturbed
-from tests.running import bridge, until
+from tests.running import Bridge, bridge, until
 
 ZEBRA = b'{"userID":"zebra"}'
 EXPECT = b"Expect: 100-continue"
@@ -80,7 +80,7 @@ LYING = [
 async def test_a_body_that_stalls_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, head: bytes, body: bytes
 ) -> None:
-    async with bridge(tmp_path, body_timeout=0.05) as running, calling(running) as caller:
+    async with bridge(tmp_path, arrival_timeout=0.05) as running, calling(running) as caller:
         await _begin(caller, head, body)
         reply = await caller.reply()
         assert await rejected(running, "stalled") == 1
@@ -88,6 +88,49 @@ async def test_a_body_that_stalls_is_given_up(
     assert_quiet(caplog, "stalled")
     assert_lets_openim_go_on(reply, 408)
     assert reply.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    "before", [[], [request()], [get("/livez")], [get("/livez"), request()]], ids=len
+)
+async def test_a_head_that_trickles_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, before: list[bytes]
+) -> None:
+    async with bridge(tmp_path, arrival_timeout=0.5) as running, calling(running) as caller:
+        statuses = [(await caller.ask(whole)).status for whole in before]
+        trickling = asyncio.create_task(_trickle(caller, HEAD[:-1]))
+        reply = await caller.reply()
+        assert await caller.hung_up_on() == b""
+        trickling.cancel()
+        assert await rejected(running, "stalled") == 1
+        await assert_undisturbed(running, before.count(request()))
+    assert_quiet(caplog, "stalled")
+    assert_lets_openim_go_on(reply, 408)
+    assert (statuses, reply.headers["connection"]) == ([200] * len(before), "close")
+
+
+def _timers(running: Bridge) -> list[asyncio.TimerHandle | None]:
+    """Give what would hang up, for each connection."""
+    return [vars(each)["_timer"] for each in running.running.server.connections]
+
+
+async def _trickle(caller: Caller, data: bytes) -> None:
+    for byte in data:
+        caller.send(bytes([byte]))
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("head", [request()[:1], request()[:90], get("/livez")[:-1]])
+async def test_a_head_that_comes_in_time_is_taken(tmp_path: Path, head: bytes) -> None:
+    whole = request() if request().startswith(head) else get("/livez")
+    async with bridge(tmp_path, arrival_timeout=0.5) as running, calling(running) as caller:
+        caller.send(head)
+        await until(lambda: any(_timers(running)))
+        caller.send(whole[len(head) :])
+        reply = await caller.reply()
+        # Nothing is left that would hang up on the next.
+        assert _timers(running) == [None]
+    assert reply.status == 200
 
 
 @pytest.mark.parametrize(("head", "body"), LYING)
@@ -104,7 +147,7 @@ async def test_a_body_whose_sender_leaves_is_not_stored(
 
 
 async def test_a_body_that_was_given_up_ends_the_connection(tmp_path: Path) -> None:
-    async with bridge(tmp_path, body_timeout=0.05) as running, calling(running) as caller:
+    async with bridge(tmp_path, arrival_timeout=0.05) as running, calling(running) as caller:
         await caller.ask(request(ZEBRA, length=500))
         assert await caller.hung_up_on() == b""
 
@@ -136,7 +179,7 @@ async def test_a_caller_who_does_not_wait_for_the_reply_is_believed_once(
 
 @pytest.mark.usefixtures("_many_files")
 async def test_two_thousand_idle_connections_disturb_nobody(tmp_path: Path) -> None:
-    async with bridge(tmp_path) as running, AsyncExitStack() as connections:
+    async with bridge(tmp_path, arrival_timeout=15) as running, AsyncExitStack() as connections:
         idle = [await connections.enter_async_context(calling(running)) for _ in range(2000)]
         for caller in idle[1000:]:
             caller.send(request()[:30])

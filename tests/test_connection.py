@@ -109,7 +109,7 @@ async def test_a_callback_may_arrive_in_any_pieces(
 
 
 async def test_a_body_that_stalls_is_given_up(tmp_path: Path) -> None:
-    async with bridge(tmp_path, body_timeout=0.05) as running, calling(running) as caller:
+    async with bridge(tmp_path, arrival_timeout=0.05) as running, calling(running) as caller:
         reply = await caller.ask(request(length=len(BODY) + 1))
         await caller.hung_up_on()
         assert running.running.journal.newest == 0

@@ -37,9 +37,9 @@ def test_every_kind_of_process_has_a_table_of_its_own() -> None:
 def test_a_variable_sets_a_setting() -> None:
     set_ = load(
         Receiver,
-        {"BRIDGE_PORT": "8080", "BRIDGE_BODY_TIMEOUT": "1.5", "BRIDGE_LOG_FORMAT": "text"},
+        {"BRIDGE_PORT": "8080", "BRIDGE_ARRIVAL_TIMEOUT": "1.5", "BRIDGE_LOG_FORMAT": "text"},
     )
-    assert set_ == Receiver(port=8080, body_timeout=1.5, log_format="text")
+    assert set_ == Receiver(port=8080, arrival_timeout=1.5, log_format="text")
 
 
 def test_variables_of_others_are_nobodys_business() -> None:
@@ -48,8 +48,8 @@ def test_variables_of_others_are_nobodys_business() -> None:
 
 
 def test_a_file_sets_settings(tmp_path: Path) -> None:
-    environment = in_file(tmp_path, '[bridge]\nport = 8080\nhost = "::"\nbody_timeout = 2\n')
-    assert load(Receiver, environment) == Receiver(port=8080, host="::", body_timeout=2.0)
+    environment = in_file(tmp_path, '[bridge]\nport = 8080\nhost = "::"\narrival_timeout = 2\n')
+    assert load(Receiver, environment) == Receiver(port=8080, host="::", arrival_timeout=2.0)
 
 
 def test_processes_share_a_file(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
         ("PORT", "\udcff", "a whole number at least 0 and at most 65,535"),
         ("PORT", "true", "a whole number at least 0 and at most 65,535"),
         ("MAX_BODY", "1", "a whole number at least 1,024 and at most 15,728,640"),
-        ("BODY_TIMEOUT", "0", "a number above 0 and at most 15"),
-        ("BODY_TIMEOUT", "nan", "a number above 0 and at most 15"),
-        ("BODY_TIMEOUT", "inf", "a number above 0 and at most 15"),
-        ("BODY_TIMEOUT", "", "a number above 0 and at most 15"),
+        ("ARRIVAL_TIMEOUT", "0", "a number above 0 and at most 15"),
+        ("ARRIVAL_TIMEOUT", "nan", "a number above 0 and at most 15"),
+        ("ARRIVAL_TIMEOUT", "inf", "a number above 0 and at most 15"),
+        ("ARRIVAL_TIMEOUT", "", "a number above 0 and at most 15"),
         ("KEEPALIVE_TIMEOUT", "inf", "a number at least 60 and at most 604,800"),
         ("KEEPALIVE_TIMEOUT", "1e999", "a number at least 60 and at most 604,800"),
         ("LOG_LEVEL", "INFO", "one of debug, info, warning, error"),
@@ -164,9 +164,9 @@ def test_a_table_must_be_one(tmp_path: Path, text: str) -> None:
         "port = {}",
         "port = 99999999999999999999",
         "host = 1",
-        "body_timeout = '1'",
-        "body_timeout = false",
-        "body_timeout = nan",
+        "arrival_timeout = '1'",
+        "arrival_timeout = false",
+        "arrival_timeout = nan",
         "keepalive_timeout = inf",
         "log_level = 3",
         "journal_path = 1979-05-27",

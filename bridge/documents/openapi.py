@@ -47,7 +47,7 @@ REJECTIONS = (
     Rejection("403", "source", "not from `BRIDGE_SOURCES`"),
     Rejection("404", "path", "another path, or a wrong secret in it"),
     Rejection("405", "method", "not a POST"),
-    Rejection("408", "stalled", "the body did not arrive within `BRIDGE_BODY_TIMEOUT`"),
+    Rejection("408", "stalled", "head or body did not arrive within `BRIDGE_ARRIVAL_TIMEOUT`"),
     Rejection("413", "size", "the body is larger than `BRIDGE_MAX_BODY`"),
     Rejection("415", "encoding", "the body is compressed", kept=True),
     Rejection("500", "internal", "a fault of ours; the log tells"),
