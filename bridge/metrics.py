@@ -9,6 +9,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -63,6 +64,7 @@ class Metrics(Collector):
     def __init__(self, journal: Journal) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
         self._callbacks = Counts(dict.fromkeys((*COMMANDS, UNKNOWN), 0))
         self._replies = Times(REPLY_BUCKETS)
         self._secrets: Counts[str] = Counts()

@@ -15,11 +15,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -228,16 +226,23 @@ async def _ask(path: Path) -> bytes:
 
 
 def added(texts: list[bytes]) -> bytes:
-    """Add up metrics in Prometheus' text format, series by series; of times, give the first."""
-    sums: Counter[bytes] = Counter()
-    lines: dict[bytes, bytes] = {}
+    """Add up metrics in Prometheus' text format, series by series."""
+    values: dict[bytes, list[float]] = {}
     for line in b"".join(texts).splitlines():
         series, _, value = line.rpartition(b" ")
-        lines.setdefault(line if line.startswith(b"#") else series, series)
-        if series.endswith(b"_timestamp_seconds"):
-            sums[series] = min(sums.get(series, inf), float(value))  # type: ignore[assignment]
-        elif not line.startswith(b"#"):
-            sums[series] += float(value)  # type: ignore[assignment]  # a sum of floats
+        if line.startswith(b"#"):
+            values.setdefault(line, [])
+        else:
+            values.setdefault(series, []).append(float(value))
     return b"".join(
-        key + b"\n" if key.startswith(b"#") else b"%b %r\n" % (key, sums[key]) for key in lines
+        b"%b %r\n" % (key, _together(key)(each)) if each else key + b"\n"
+        for key, each in values.items()
     )
+
+
+def _together(series: bytes) -> Callable[[list[float]], float]:
+    """Give what makes one value of all: of expiries the first, of starts the last."""
+    for ending, choice in ((b"_timestamp_seconds", min), (b"_start_time_seconds", max)):
+        if series.endswith(ending):
+            return choice
+    return sum

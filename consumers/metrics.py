@@ -4,7 +4,7 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -65,6 +65,7 @@ class Metrics(Collector):
         self._worker = worker
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
         self._attempts: Counts[tuple[str, str, str]] = Counts()
         self._seconds: dict[Labels, Times] = {}
         self._ages: dict[Labels, Times] = {}

@@ -44,8 +44,8 @@ def used() -> set[str]:
     expressions = [rule["expr"] for rule in alerts()]
     expressions += [each for path in DASHBOARDS for each in panels(path)]
     names = {name for each in expressions for name in re.findall(r"\b\w+_\w+", each)}
-    wanted = {name for name in names if name.startswith(("openim_", "rabbitmq_"))}
-    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in wanted}
+    wanted = {name for name in names if name.startswith(("openim_", "process_", "rabbitmq_"))}
+    return {re.sub(r"(_seconds)_(bucket|sum|count)$", r"\1", name) for name in wanted}
 
 
 def exported(text: str) -> set[str]:

@@ -18,7 +18,6 @@ from bridge import tls
 from bridge.contract import ALLOW
 from bridge.loading import BadSettings, load
 from bridge.settings import Receiver
-from bridge.workers import added
 from tests.certificates import Files, written
 from tests.raw import Caller, calling, chunked, get, request
 from tests.running import Bridge, bridge, until
@@ -171,12 +170,6 @@ def test_a_certificate_that_has_ended_has_no_days_left(tmp_path: Path) -> None:
     files = written(tmp_path, trustme.CA(), "localhost", expires=ended)
     certificate = tls.Certificate(files.certificate, files.key)
     assert certificate.days == pytest.approx(-3, abs=0.1)
-
-
-def test_of_several_workers_times_the_first_is_given() -> None:
-    name = b"openim_bridge_certificate_expiry_timestamp_seconds"
-    text = added([name + b" 2000.0\n", name + b" 1000.0\n"])
-    assert text == name + b" 1000.0\n"
 
 
 def test_old_versions_of_tls_are_not_spoken(tmp_path: Path) -> None:

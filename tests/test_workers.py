@@ -11,6 +11,7 @@ from yarl import URL
 
 from bridge import openim
 from bridge.contract import Allowed
+from bridge.workers import added
 from tests.running import NOWHERE, everything, until
 from tests.test_kill import COMMAND, Process, body, receiver
 
@@ -91,3 +92,18 @@ async def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
         process.process.kill()
         await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     assert len(workers) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "together"),
+    [
+        (b"openim_bridge_journal_depth", b"3.0"),
+        (b"openim_bridge_certificate_expiry_timestamp_seconds", b"1.0"),
+        (b"process_start_time_seconds", b"2.0"),
+    ],
+)
+def test_metrics_of_all_are_those_of_one(name: bytes, together: bytes) -> None:
+    text = added(
+        [b"# TYPE %b gauge\n%b %b\n" % (name, name, value) for value in (b"2.0", b"1.0")]
+    )
+    assert text == b"# TYPE %b gauge\n%b %b\n" % (name, name, together)
