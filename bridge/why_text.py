@@ -168,7 +168,7 @@ def _queued(fate: Fate, what: str) -> str:
     ready = sum(queue.ready for queue in fate.queues)
     consumers = sum(queue.consumers for queue in fate.queues)
     if not consumers:
-        return f"{what}: no worker runs that takes from {name}, where {ready:,} messages wait."
+        return f"{what}: no worker takes from {name}, where {ready:,} messages wait."
     if ready:
         return f"{what}: {ready:,} messages wait in {name}, at which {consumers} workers are."
     return (

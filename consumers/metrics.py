@@ -156,6 +156,15 @@ class Metrics(Collector):
                 if value is not None:
                     gauge.add_metric([subscription], value)
             yield gauge
+        since = GaugeMetricFamily(
+            "openim_consumers_paused_since_seconds",
+            "When people paused the subscription, in seconds since 1970; none if they have not",
+            labels=["subscription", "who", "reason"],
+        )
+        for subscription, state in states.items():
+            if by := state.paused_by:
+                since.add_metric([subscription, by.who, by.reason], by.at)
+        yield since
         yield GaugeMetricFamily(
             "openim_consumers_broker_connected",
             "Whether this worker is connected to RabbitMQ and consumes",

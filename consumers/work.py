@@ -14,6 +14,7 @@ from consumers.lanes import Job, Lanes, Source
 from consumers.outcome import Note
 from consumers.partitions import Members, share
 from consumers.pause import Pause
+from consumers.pauses import PausedBy, Pauses
 from consumers.registry import Handler, Handlers
 from consumers.settings import Worker as Settings
 from consumers.settling import Settling, Task, attempt_of
@@ -32,7 +33,10 @@ class State:
     """Seconds since the oldest of them was received; 0 if there is none."""
 
     paused: str
-    """Why it pauses, if it does."""
+    """What all events need and is away, if it pauses for that."""
+
+    paused_by: PausedBy | None
+    """Who has paused it, if people have."""
 
     partitions: list[int] | None
     """Those held, of an ordered one."""
@@ -47,6 +51,7 @@ class Work:
         copier: Publishes those that failed.
         database: SQL for handlers.
         settings: The worker's.
+        pauses: What people have paused.
         note: Told what came of each attempt.
 
     """
@@ -59,11 +64,13 @@ class Work:
         database: Database,
         settings: Settings,
         *,
+        pauses: Pauses,
         note: Note,
     ) -> None:
         self.handlers = handlers
         self._consuming = consuming
         self._settings = settings
+        self._pauses = pauses
         self._lanes = Lanes(most_behind=max(settings.prefetch // 2, 1))
         self._pause = Pause(handlers.subscription)
         self._settling = Settling(
@@ -76,7 +83,9 @@ class Work:
             note=note,
         )
         self._batches = {handler: _Batch(handler) for handler in handlers.batches}
+        self._share: set[int | None] = set()
         self._sources: dict[int | None, Source] = {}
+        self._taking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -89,6 +98,7 @@ class Work:
             in_hand=len(jobs),
             oldest=0.0 if oldest is None else max(time.time() - oldest / 1000, 0.0),
             paused=self._pause.reason,
+            paused_by=self._paused_by,
             partitions=sorted(partitions) if self.handlers.ordered else None,
         )
 
@@ -98,15 +108,32 @@ class Work:
         for batch in self._batches.values():
             self._tasks.append(tasks.create_task(self._run_batches(batch)))
         if not self.handlers.ordered:
-            await self._open(None)
+            self._share = {None}
+        await self._take()
+
+    @property
+    def _paused_by(self) -> PausedBy | None:
+        return self._pauses.now.get(self.handlers.subscription)
+
+    async def heed(self) -> None:
+        """Take nothing while people have paused the subscription."""
+        async for _ in self._pauses.changes():
+            await self._take()
 
     async def balance(self, members: Members) -> None:
         """Hold our share of the partitions, whoever comes and goes."""
         name, count = self.handlers.subscription, self._settings.partitions
         async for workers in members.of(name):
-            wanted = share(members.me, workers, count)
-            held = {partition for partition in self._sources if partition is not None}
-            log.info("partitions", extra={"subscription": name, "partitions": sorted(wanted)})
+            ours = share(members.me, workers, count)
+            log.info("partitions", extra={"subscription": name, "partitions": sorted(ours)})
+            self._share = set(ours)
+            await self._take()
+
+    async def _take(self) -> None:
+        """Hold the queues that are ours, but none of a subscription that is paused."""
+        async with self._taking:
+            wanted = set() if self._paused_by else self._share
+            held = set(self._sources)
             await asyncio.gather(
                 *(self._close(partition) for partition in held - wanted),
                 *(self._open(partition) for partition in wanted - held),
@@ -128,10 +155,14 @@ class Work:
     def _most_in_batch(self) -> Iterable[int]:
         return (h.batching.most for h in self._batches if h.batching)
 
-    async def _close(self, partition: int) -> None:
-        """Give a partition to another worker, when what was begun of it has ended."""
+    async def _close(self, partition: int | None) -> None:
+        """Give a queue back, when what was begun of it has ended."""
         source = self._sources[partition]
         source.close()
+        if source.consumer is not None and not self.handlers.ordered:
+            # What came and is not begun goes back as a delivery that failed, which RabbitMQ
+            # counts. In an ordered subscription the next to take must wait for what has begun.
+            await source.consumer.stop()
         await source.idle.wait()
         del self._sources[partition]
         if source.consumer is not None:

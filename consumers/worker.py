@@ -27,6 +27,7 @@ from consumers.messages import archive
 from consumers.metrics import Metrics
 from consumers.outcome import Note, Outcome, Tried
 from consumers.partitions import Members
+from consumers.pauses import Pauses
 from consumers.records import Records
 from consumers.registry import Handlers
 from consumers.settings import Worker as Settings
@@ -79,6 +80,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.records = Records(self.settings, self.name)
         self.metrics = Metrics(self)
+        self.pauses = Pauses(self.database)
         self.works: list[Work] = []
         """What is done now; nothing while RabbitMQ is away."""
         self.reason = "not connected yet"
@@ -87,15 +89,20 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, work until the connection breaks, wait, connect again; until `stop`."""
-        await first_of(self._work_until(stop), self._tidy(), self.records.run())
+        await first_of(
+            self._work_until(stop), self._tidy(), self.records.run(), self.pauses.run()
+        )
 
     async def _work_until(self, stop: asyncio.Event) -> None:
         try:
             await self._keep_working(stop)
         finally:
             await self.records.published()
+            await self.pauses.end()
 
     async def _keep_working(self, stop: asyncio.Event) -> None:
+        # What is paused must not be begun before that is known.
+        await first_of(stop.wait(), self.pauses.known.wait())
         while not stop.is_set():
             try:
                 await self._work(stop)
@@ -146,6 +153,7 @@ class Worker:
                     consuming.until_lost(),
                     copying.until_lost(),
                     self._share(consuming, copying, works),
+                    *(work.heed() for work in works),
                 )
                 self.stopping = True
                 await asyncio.gather(*(each.finish() for each in everything))
@@ -169,6 +177,7 @@ class Worker:
                     copier,
                     self.database,
                     self.settings,
+                    pauses=self.pauses,
                     note=self._note(handlers.subscription),
                 )
             )

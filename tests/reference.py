@@ -43,6 +43,7 @@ from consumers.lanes import Job, Source
 from consumers.metrics import Metrics as WorkersMetrics
 from consumers.metrics import Watched
 from consumers.outcome import Handled, Tried
+from consumers.pauses import PausedBy
 from consumers.settings import Console, FriendsApi, Worker
 from consumers.testing import delivery_of, recorded
 from consumers.work import State
@@ -350,7 +351,8 @@ def workers_metrics() -> str:
 
 
 async def _worker_rendered() -> str:
-    state = State(in_hand=0, oldest=0.0, paused="", partitions=[])
+    paused = PausedBy(who="w", at=0.0, reason="r")
+    state = State(in_hand=0, oldest=0.0, paused="", paused_by=paused, partitions=[])
     working = SimpleNamespace(handlers=SimpleNamespace(subscription="s"), state=state)
     records = SimpleNamespace(dropped=0)
     counted = WorkersMetrics(

@@ -88,6 +88,8 @@ async def lively(folder: Path, amqp_url: str, broker: Address) -> AsyncIterator[
         await person.sees("/dead-letters", "no such customer")
         await person.sees("/friends", "is accepted by")
         await person.does("/setup/sample", command=ADD)
+        paused = {"subscription": friend_verification.handlers.subscription, "reason": "a test"}
+        await person.does("/subscriptions/pause", **paused)
         yield shown
 
 
@@ -262,3 +264,11 @@ async def test_it_works_without_scripts(
         await person.sees("/dead-letters", "Replayed 2")
         await browser.opens("/dead-letters")
         await browser.sees("Replayed 2 of shop, by operator@console")
+        await browser.clicks('a[href="/subscriptions"]')
+        await browser.clicks(".acts summary")
+        await browser.types("[name=reason]", "the shop moves\n")
+        await browser.sees("shop is paused: its workers stop within seconds.")
+        await browser.sees("Paused by operator@console since")
+        await browser.clicks('[action="/subscriptions/resume"] button')
+        await browser.sees("shop goes on: its workers begin within seconds.")
+        await browser.sees("Pause…", ".acts")

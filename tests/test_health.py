@@ -103,7 +103,13 @@ async def test_a_worker_is_ready_while_it_consumes_and_not_before_nor_after(
         "ready": True,
         "broker": {"connected": True, "reason": ""},
         "subscriptions": {
-            "shop": {"in_hand": 0, "oldest": 0.0, "paused": "", "partitions": None}
+            "shop": {
+                "in_hand": 0,
+                "oldest": 0.0,
+                "paused": "",
+                "paused_by": None,
+                "partitions": None,
+            }
         },
         "decisions": [],
         "stopping": False,

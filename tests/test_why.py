@@ -117,7 +117,7 @@ async def test_it_waits_as_no_worker_runs(
         _, said = await told(tmp_path, amqp_url, operation_id, broker.management_url)
     assert said == [
         (
-            "shop: no attempt has ended yet: no worker runs that takes from openim.work.shop,"
+            "shop: no attempt has ended yet: no worker takes from openim.work.shop,"
             " where 1 messages wait."
         )
     ]

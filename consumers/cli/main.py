@@ -16,7 +16,7 @@ from bridge.commands import (
 )
 from bridge.waiting import stop_signal
 from consumers import database, modules
-from consumers.cli import config, dead_letters, topology
+from consumers.cli import config, dead_letters, subscriptions, topology
 from consumers.friends.cli import api, friends
 from consumers.listener import listening
 from consumers.messages.cli import messages
@@ -71,6 +71,7 @@ for command in (
     api,
     messages,
     dead_letters.dead_letters,
+    subscriptions.subscriptions,
     *config.COMMANDS,
     *topology.COMMANDS,
 ):

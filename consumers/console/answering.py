@@ -2,6 +2,8 @@
 
 import asyncio
 import urllib.parse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from aiohttp import web
@@ -10,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.broker import BrokerError
 from bridge.contract import COMMANDS, Allowed
 from bridge.contract import Refused as RefusedByPolicy
-from consumers import desk
+from consumers import desk, pauses
 from consumers.console import audit, pages, rendering, setting_up
 from consumers.console.filling import body_of
 from consumers.console.front import Answer, Front, cookie_of, html, redirect
@@ -22,7 +24,7 @@ from consumers.database import FAILURES, reason
 from consumers.dead_letter_audit import DISCARD, REPLAY, Act
 
 LONGEST_REASON = 500
-"""Characters of a reason to discard."""
+"""Characters of a reason."""
 
 LONGEST_BODY = 200_000
 """Characters of a body that are shown."""
@@ -45,6 +47,8 @@ class Answers:
             "live": self._live,
             "replay": self._replay,
             "discard": self._discard,
+            "pause": self._pause,
+            "resume": self._resume,
             "sample": self._sample,
             "body": self._body,
             "documents": self._documents,
@@ -98,35 +102,60 @@ class Answers:
         shown = await pages.PAGES[tab.name](self._sources, asked)
         return {"session": asked.session, "tab": tab, "said": "", "live": ""} | shown
 
-    async def _note(self, asked: Asked, action: str, target: str, why: str = "") -> None:
-        """Note in SQL what is about to be done; without that, it is not done."""
-
-        async def write(transaction: AsyncConnection) -> None:
-            await audit.add(
-                transaction,
-                who=asked.session.name,
-                address=asked.address,
-                action=action,
-                target=target,
-                reason=why,
-            )
-
+    @asynccontextmanager
+    async def _noting(
+        self, asked: Asked, action: str, target: str, why: str = ""
+    ) -> AsyncIterator[AsyncConnection]:
+        """Note in SQL what is about to be done, and in the block; else it is not done."""
         try:
             async with self._sources.database.transaction() as transaction:
-                await write(transaction)
+                await audit.add(
+                    transaction,
+                    who=asked.session.name,
+                    address=asked.address,
+                    action=action,
+                    target=target,
+                    reason=why,
+                )
+                yield transaction
         except FAILURES as error:
             raise Refused(
                 503, f"Nothing was done, as it cannot be noted who did it: {reason(error)}"
             ) from error
 
+    async def _note(self, asked: Asked, action: str, target: str, why: str = "") -> None:
+        async with self._noting(asked, action, target, why):
+            pass
+
+    async def _pause(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
+        name, why = asked.form.get("subscription", ""), _why(asked)
+        subscriptions = self._sources.rabbitmq.subscriptions()
+        if name not in {each.name for each in subscriptions if each.ours}:
+            raise Refused(400, "There is no such subscription of a worker.")
+        async with self._noting(asked, "pause", name, why) as transaction:
+            if not await pauses.pause(transaction, name, who=_who(asked), reason=why):
+                raise Refused(409, f"{name} is paused already.")
+        return await self._seen(asked, f"{name} is paused: its workers stop within seconds.")
+
+    async def _resume(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
+        name = asked.form.get("subscription", "")
+        async with self._noting(asked, "resume", name) as transaction:
+            if not await pauses.resume(transaction, name):
+                raise Refused(409, "Nobody has paused that.")
+        return await self._seen(asked, f"{name} goes on: its workers begin within seconds.")
+
+    async def _seen(self, asked: Asked, said: str) -> web.StreamResponse:
+        """Lead to the subscriptions as they are now."""
+        await self._sources.pauses.look()
+        asked.session.said = said
+        return redirect("/subscriptions")
+
     async def _replay(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
         return await self._settle(asked, Act(action=REPLAY, who=_who(asked)))
 
     async def _discard(self, _request: web.Request, asked: Asked) -> web.StreamResponse:
-        why = asked.form.get("reason", "").strip()[:LONGEST_REASON]
-        if not why:
-            raise Refused(400, "Say why: the audit log keeps the reason.")
-        return await self._settle(asked, Act(action=DISCARD, who=_who(asked), reason=why))
+        act = Act(action=DISCARD, who=_who(asked), reason=_why(asked))
+        return await self._settle(asked, act)
 
     async def _settle(self, asked: Asked, act: Act) -> web.StreamResponse:
         name, form = asked.form.get("subscription", ""), asked.form
@@ -212,3 +241,10 @@ class Answers:
 
 def _who(asked: Asked) -> str:
     return f"{asked.session.name}@console"
+
+
+def _why(asked: Asked) -> str:
+    why = asked.form.get("reason", "").strip()[:LONGEST_REASON]
+    if not why:
+        raise Refused(400, "Say why: the audit log keeps the reason.")
+    return why

@@ -79,6 +79,16 @@ def _untried(event: Row, subscription: Subscription) -> Reached:
             " consumers take them. What they make of it is not known here.",
             **about,
         )
+    if subscription.paused:
+        return Reached(
+            level=Level.WARNING,
+            mark="paused",
+            why=f"It waits in the queue for {waited}: {subscription.name} is paused by"
+            f" {subscription.paused.who} since {moment(subscription.paused.at)} UTC"
+            f" ({subscription.paused.reason}). Nothing is lost: it is handled when somebody"
+            " resumes it.",
+            **about,
+        )
     if not subscription.consumers:
         return Reached(
             level=Level.ERROR,
@@ -133,9 +143,10 @@ def _why(last: Row, subscription: Subscription | None) -> str:
                 if again > time.time()
                 else f"was due again at {moment(again)} UTC"
             )
-            away = subscription is not None and not subscription.consumers
-            idle = ", but no worker runs now" if away else ""
-            return f"Attempt {number} of {handler} failed with {error}. It {when}{idle}."
+            return (
+                f"Attempt {number} of {handler} failed with {error}. It {when}"
+                f"{_idle(subscription)}."
+            )
         case "paused":
             return (
                 f"{handler} waits for something that all events need: {error}. The same"
@@ -148,6 +159,14 @@ def _why(last: Row, subscription: Subscription | None) -> str:
             )
         case other:
             return f"Attempt {number} of {handler}: {other} {error}".rstrip()
+
+
+def _idle(subscription: Subscription | None) -> str:
+    if subscription is None:
+        return ""
+    if subscription.paused:
+        return f", but {subscription.paused.who} has paused {subscription.name}"
+    return "" if subscription.consumers else ", but no worker runs now"
 
 
 def answered(event: Row) -> tuple[Level, str] | None:

@@ -165,10 +165,10 @@ def _of(each: Subscription, row: int) -> tuple[Box, Box]:
     y = 10 + row * STEP
     queue = Box(
         name=each.name,
-        said=f"{short(each.messages)} in the queue",
+        said=f"{short(each.messages)} in the queue" + (", paused" if each.paused else ""),
         x=COLUMNS[2],
         y=y,
-        level=Level.ERROR if each.orphaned else Level.WELL,
+        level=_level(each),
     )
     dead = f", {short(each.dead)} dead" if each.dead else ""
     end = Box(
@@ -177,9 +177,15 @@ def _of(each: Subscription, row: int) -> tuple[Box, Box]:
         said=f"{short(each.going)}/s settled{dead}",
         x=COLUMNS[3],
         y=y,
-        level=Level.ERROR if each.orphaned else Level.WARNING if each.dead else Level.WELL,
+        level=max(_level(each), Level.WARNING if each.dead else Level.WELL),
     )
     return queue, end
+
+
+def _level(each: Subscription) -> Level:
+    if each.orphaned:
+        return Level.ERROR
+    return Level.WARNING if each.paused else Level.WELL
 
 
 def _way(start: Box, end: Box, rate: float, *, stuck: bool = False) -> Way:

@@ -111,6 +111,15 @@ def _of_the_broker(receivers: Receivers, rabbitmq: State) -> Iterator[Finding]:
 
 def _of_subscriptions(rabbitmq: State) -> Iterator[Finding]:
     for each in rabbitmq.subscriptions():
+        if each.paused:
+            yield Finding(
+                level=Level.WARNING,
+                what=f"{each.name} is paused by {each.paused.who} since"
+                f" {moment(each.paused.at)}: {each.paused.reason}",
+                means=f"{counted(each.messages, 'callback')} in its queue, none is lost. They"
+                " are handled when somebody resumes it.",
+                link="/subscriptions",
+            )
         if each.orphaned:
             yield Finding(
                 level=Level.ERROR if each.ours else Level.WARNING,

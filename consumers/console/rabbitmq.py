@@ -17,6 +17,7 @@ from bridge.topology import (
     wait_exchange,
     work_queue,
 )
+from consumers.pauses import PausedBy
 from consumers.settings import Console as Settings
 
 PACE: Seconds = 2.0
@@ -68,6 +69,8 @@ class Subscription:
     patterns: tuple[str, ...]
     holders: tuple[Holder, ...]
     dead: int
+    paused: PausedBy | None = None
+    """Who has paused it, if people have."""
 
     @property
     def ready(self) -> int:
@@ -96,8 +99,10 @@ class Subscription:
 
     @property
     def orphaned(self) -> bool:
-        """Whether messages wait in a queue that nobody consumes."""
-        return any(queue.messages and not queue.consumers for queue in self.queues)
+        """Whether messages wait in a queue that nobody consumes, and nobody has meant that."""
+        return not self.paused and any(
+            queue.messages and not queue.consumers for queue in self.queues
+        )
 
     @property
     def oldest(self) -> float | None:
@@ -125,6 +130,8 @@ class State:
     """Messages a second into and out of each."""
     alarms: tuple[str, ...] = ()
     """What it is short of, and therefore takes nothing."""
+    paused: Mapping[str, PausedBy] = field(default_factory=dict)
+    """Subscriptions of ours that people have paused."""
 
     def count(self, queue: str) -> int:
         """Count the messages of a queue; 0 if there is none."""
@@ -171,6 +178,7 @@ class State:
             ),
             holders=tuple(holder for holder in self.holders if holder.queue in members),
             dead=self.count(DEAD + name) if ours else 0,
+            paused=self.paused.get(name) if ours else None,
         )
 
 

@@ -58,6 +58,8 @@ ROUTES: tuple[Route, ...] = (
     _act("/logout", "logout", Role.VIEWER),
     _act("/dead-letters/replay", "replay"),
     _act("/dead-letters/discard", "discard"),
+    _act("/subscriptions/pause", "pause"),
+    _act("/subscriptions/resume", "resume"),
     _act("/setup/sample", "sample"),
     _act("/event/body", "body", Role.ADMIN),
     _open("GET", "/login", "login_page"),

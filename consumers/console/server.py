@@ -18,6 +18,7 @@ from consumers.console.letters import Letters
 from consumers.console.rabbitmq import Watch
 from consumers.console.receivers import Receivers
 from consumers.console.sources import Sources
+from consumers.pauses import Pauses
 from consumers.settings import Console as Settings
 
 log = logging.getLogger(__name__)
@@ -48,18 +49,21 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     stop = asyncio.Event()
     async with database.opened(settings.database_url, CONNECTIONS) as opened:
         with closing(Index(settings.index_path, settings.events)) as index:
+            pauses = Pauses(opened)
             watch = Watch(settings)
             sources = Sources(
                 settings=settings,
                 database=opened,
                 receivers=Receivers(_receivers(settings)),
                 watch=watch,
+                pauses=pauses,
                 index=index,
                 letters=Letters(settings, opened, watch),
             )
             async with asyncio.TaskGroup() as tasks:
                 looking = [
                     tasks.create_task(sources.receivers.run()),
+                    tasks.create_task(pauses.run()),
                     tasks.create_task(watch.run()),
                     tasks.create_task(sources.letters.run()),
                     tasks.create_task(Filling(settings, index).run()),
@@ -70,6 +74,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                         yield Running(port=port, sources=sources)
                 finally:
                     stop.set()
+                    await pauses.end()
                     for task in looking:
                         task.cancel()
 

@@ -1,7 +1,7 @@
 """What pages are made of: where they look, and what they were asked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consumers.console.access import Session
 from consumers.console.index import Index
@@ -9,6 +9,7 @@ from consumers.console.letters import Letters
 from consumers.console.rabbitmq import State, Watch
 from consumers.console.receivers import Receivers
 from consumers.database import Database
+from consumers.pauses import Pauses
 from consumers.settings import Console as Settings
 
 
@@ -20,13 +21,14 @@ class Sources:
     database: Database
     receivers: Receivers
     watch: Watch
+    pauses: Pauses
     index: Index
     letters: Letters
 
     @property
     def rabbitmq(self) -> State:
-        """RabbitMQ as it was at the last look."""
-        return self.watch.state
+        """RabbitMQ as it was at the last look, and what people have paused."""
+        return replace(self.watch.state, paused=self.pauses.now)
 
 
 @dataclass(frozen=True, kw_only=True)
