@@ -6,8 +6,9 @@ What is here for a stream serves `bridge.outcomes` as well.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 from bridge import topology
 from bridge.broker import Broker, ConnectionLost, Consumer, Delivery
@@ -25,6 +26,9 @@ AHEAD = 1000
 
 EARLIER: Seconds = 60
 """How far the clocks of the receiver and of RabbitMQ may be apart."""
+
+Progress: TypeAlias = Callable[[int], None]
+"""Is told how many were read."""
 
 END = "openim.archive.end"
 """Type of the message that marks the end of a reading."""
@@ -85,18 +89,24 @@ class Archive:
         self.end = end
         """Message id of the mark at which it ends."""
 
-    async def read(self, since: float | None) -> AsyncGenerator[Delivery, None]:
+    async def read(
+        self, since: float | None, progress: Progress = lambda _: None
+    ) -> AsyncGenerator[Delivery, None]:
         """Give what was archived, oldest first.
 
         Args:
             since: Seconds since 1970; None is from the beginning. Some that are older come
                 too: a stream is entered where a chunk of it begins.
+            progress: Told how many it has been.
 
         """
         deliveries: asyncio.Queue[Delivery] = asyncio.Queue()  # bounded by AHEAD
         consumer = await self._consume(deliveries, since)
+        count = 0
         try:
             while (delivery := await deliveries.get()).message_id != self.end:
+                count += 1
+                progress(count)
                 if delivery.command != END:
                     yield delivery
                 delivery.ack()

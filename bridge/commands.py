@@ -18,6 +18,7 @@ from bridge.callers import USER
 from bridge.journal import JournalBroken
 from bridge.lists import named_secrets
 from bridge.loading import BadSettings, SettingsT, load
+from bridge.management import NoManagement
 from bridge.settings import Receiver
 
 FAILED, BAD_SETTINGS, UNREACHABLE, PARTLY, INTERRUPTED = 1, 3, 4, 5, 130
@@ -64,6 +65,14 @@ def show_json(found: object) -> None:
     echo(orjson.dumps(found, default=str).decode())
 
 
+def show(found: object, text: str, *, as_json: bool) -> None:
+    """Print what was found: as one line of JSON, or as text for people."""
+    if as_json:
+        show_json(found)
+    else:
+        echo(text)
+
+
 def settings_or_exit(kind: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     """Read the settings of a process, or say all that is wrong with them and exit."""
     with problems_explained():
@@ -81,8 +90,12 @@ def problems_explained() -> Iterator[None]:
         sys.exit(BAD_SETTINGS)
     except JournalBroken as error:
         fail(str(error), BAD_SETTINGS)
-    except BrokerError as error:
+    except (BrokerError, NoManagement) as error:
         fail(str(error), UNREACHABLE)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        raise  # nobody reads any more: click ends quietly
     except OSError as error:
         fail(str(error))
 
@@ -104,14 +117,11 @@ def echo(line: str) -> None:
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine, on uvloop where it is installed; Ctrl-C ends it quietly."""
-    try:
-        if importlib.util.find_spec("uvloop"):
-            done: Result = importlib.import_module("uvloop").run(work)
-            return done
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    """Run a coroutine, on uvloop where it is installed."""
+    if importlib.util.find_spec("uvloop"):
+        done: Result = importlib.import_module("uvloop").run(work)
+        return done
+    return asyncio.run(work)
 
 
 def who() -> str:

@@ -56,6 +56,7 @@ class Answer:
     """What came of posting one callback."""
 
     command: str
+    operation_id: str
     verdict: Verdict
     """What OpenIM would make of it."""
 
@@ -181,6 +182,7 @@ class Process:
             operation_id: OpenIM's trace id; one of our own if there is none.
 
         """
+        operation_id = operation_id or self._operation_id()
         started = time.perf_counter()
         status, reply, failure = 0, b"", None
         try:
@@ -190,12 +192,16 @@ class Process:
         milliseconds = (time.perf_counter() - started) * 1000
         return Answer(
             command=command,
+            operation_id=operation_id,
             verdict=Undecodable(reason=_in_words(failure)) if failure else judge(reply),
             milliseconds=milliseconds,
             status=status,
             reply=reply,
             unreachable=isinstance(failure, aiohttp.ClientConnectorError),
         )
+
+    def _operation_id(self) -> str:
+        return f"send-{os.getpid()}-{time.time_ns()}-{next(self._numbers)}"
 
     async def _exchange(
         self, command: str, body: bytes, operation_id: str
@@ -207,8 +213,7 @@ class Process:
             "Content-Length": str(len(body)),
             **_authorization(url),
             "Content-Type": "application/json; charset=utf-8",
-            "Operationid": operation_id
-            or f"send-{os.getpid()}-{time.time_ns()}-{next(self._numbers)}",
+            "Operationid": operation_id,
             "Accept-Encoding": "gzip",
         }
         session = self.session if self._busy < IDLE else self._beyond

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,18 +60,28 @@ def size(path: Path) -> int:
     return sum(_size(file) for folder in folders(path) for file in _files(folder))
 
 
-def slots(path: Path) -> list[Slot]:
+def slots(path: Path, progress: Callable[[int], None] = lambda _: None) -> list[Slot]:
     """Read all slots.
+
+    Args:
+        path: A journal's folder.
+        progress: Told how many bytes were read.
 
     Raises:
         JournalBroken: a file is no segment of this version.
 
     """
-    return [slot(folder) for folder in folders(path)]
+    read = 0
+
+    def tell(count: int) -> None:
+        nonlocal read
+        read += count
+        progress(read)
+
+    return [_slot(folder, tell) for folder in folders(path)]
 
 
-def slot(folder: Path) -> Slot:
-    """Read one slot."""
+def _slot(folder: Path, progress: Callable[[int], None]) -> Slot:
     # The mark is read first: what is confirmed meanwhile still counts as waiting.
     found = Slot(folder=folder, in_use=_in_use(folder), confirmed=segments.mark(folder))
     suspects: list[Damage] = []
@@ -81,6 +91,7 @@ def slot(folder: Path) -> Slot:
             found.first = found.first or record.number
             found.last = record.number
             found.waiting += record.number > found.confirmed
+            progress(len(record.payload))
     for suspect in suspects:
         _judge(suspect, found)
     found.size = sum(_size(file) for file in _files(folder))

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import orjson
 
 from bridge import archive, downstream
+from bridge.archive import Progress
 from bridge.broker import Broker, BrokerError, ConnectionLost, Delivery, connect
 from bridge.queues import ready
 from bridge.settings import Receiver as Settings
@@ -111,12 +112,15 @@ class Found:
     """Mark in the archive up to which all this was found."""
 
 
-async def find(settings: Settings, wanted: Wanted, queue: str = "") -> Found:
+async def find(
+    settings: Settings, wanted: Wanted, progress: Progress, queue: str = ""
+) -> Found:
     """Look for what is wanted in the archive as it is now.
 
     Args:
         settings: Whose RabbitMQ it is.
         wanted: What to look for.
+        progress: Told how many of the archive were looked at.
         queue: The one that it shall go to, if it may be missing.
 
     Raises:
@@ -130,7 +134,7 @@ async def find(settings: Settings, wanted: Wanted, queue: str = "") -> Found:
 
     async def count_all() -> None:
         nonlocal count
-        async with aclosing(_wanted(past, wanted)) as deliveries:
+        async with aclosing(_wanted(past, wanted, progress)) as deliveries:
             async for delivery in deliveries:
                 count += 1
                 if len(examples) < EXAMPLES:
@@ -145,7 +149,7 @@ async def find(settings: Settings, wanted: Wanted, queue: str = "") -> Found:
 
 
 async def publish(
-    settings: Settings, found: Found, to: To, rate: float, progress: Callable[[int], None]
+    settings: Settings, found: Found, to: To, rate: float, progress: Progress
 ) -> int:
     """Publish what was found, oldest first, each confirmed before the next; count it.
 
@@ -154,7 +158,7 @@ async def publish(
         found: By `find`.
         to: Names each one's queue, which must exist.
         rate: Messages a second, at most.
-        progress: Told every second how many it has been.
+        progress: Told how many it has been.
 
     Raises:
         BrokerError: some have arrived and some not; the next replay repeats them under the
@@ -167,7 +171,7 @@ async def publish(
     async def publish_all() -> None:
         nonlocal count
         copier = await broker.copier()
-        begun = told = time.monotonic()
+        begun = time.monotonic()
         past = archive.Archive(broker, found.end)
         async with aclosing(_wanted(past, found.wanted)) as deliveries:
             async for delivery in deliveries:
@@ -178,9 +182,7 @@ async def publish(
                     settings.confirm_timeout,
                 )
                 count += 1
-                if time.monotonic() - told >= 1:
-                    told = time.monotonic()
-                    progress(count)
+                progress(count)
 
     try:
         async with _connected(settings) as broker:
@@ -196,8 +198,10 @@ def _connected(settings: Settings) -> AbstractAsyncContextManager[Broker]:
     )
 
 
-async def _wanted(past: archive.Archive, wanted: Wanted) -> AsyncGenerator[Delivery, None]:
-    async with aclosing(past.read(wanted.since)) as deliveries:
+async def _wanted(
+    past: archive.Archive, wanted: Wanted, progress: Progress = lambda _: None
+) -> AsyncGenerator[Delivery, None]:
+    async with aclosing(past.read(wanted.since, progress)) as deliveries:
         async for delivery in deliveries:
             if wanted.has(delivery):
                 yield delivery

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
@@ -82,31 +83,41 @@ def checked(url: str) -> str:
     return url
 
 
+@dataclass(kw_only=True)
+class Sent:
+    """What became of all that was sent so far."""
+
+    times: openim.Times = field(default_factory=openim.Times)
+    failed: int = 0
+    connections: int = 0
+
+    def add(self, answer: Answer) -> None:
+        """Note one answer."""
+        self.times.add(answer.milliseconds)
+        self.failed += not is_well(answer)
+
+
 async def send(
-    url: str, callbacks: list[Callback], times: int, echo: Callable[[str], None], *, quiet: bool
-) -> bool:
-    """Send callbacks; say whether all were taken.
+    url: str, callbacks: list[Callback], times: int, sent: Sent, see: Callable[[Answer], None]
+) -> None:
+    """Send callbacks.
 
     Args:
         url: As in OpenIM's webhooks.yml.
         callbacks: What to send, in this order.
         times: How often to send all of it.
-        echo: Called with each line for people.
-        quiet: Whether to leave out the lines of what went well.
+        sent: Where it is noted what became of them.
+        see: Called with each answer.
 
     Raises:
         NoReceiver: nobody listens there.
 
     """
-    taken = openim.Times()
-    failed = 0
 
     def take(answer: Answer) -> None:
-        nonlocal failed
-        taken.add(answer.milliseconds)
-        failed += not _well(answer)
-        if not (quiet and _well(answer)):
-            echo(_line(answer))
+        sent.add(answer)
+        sent.connections = process.connections
+        see(answer)
 
     everything = itertools.chain.from_iterable(itertools.repeat(callbacks, times))
     async with openim.process(url) as process:
@@ -114,30 +125,44 @@ async def send(
         if first.unreachable:
             raise NoReceiver(_words(first))
         take(first)
-        try:
-            await process.post_all(everything, take)
-        finally:
-            if taken.count > 1:
-                echo(_summary(taken, failed, process.connections))
-    return not failed
+        await process.post_all(everything, take)
 
 
-def _well(answer: Answer) -> bool:
+def is_well(answer: Answer) -> bool:
+    """Say whether OpenIM and the receiver are both content."""
     # OpenIM does not look at the HTTP status; whoever tries a receiver out wants to.
     return isinstance(answer.verdict, Allowed) and answer.status < HTTPStatus.BAD_REQUEST
 
 
-def _line(answer: Answer) -> str:
-    reply = printable(answer.reply.decode(errors="replace")[:LONGEST_REPLY])
+def as_text(answer: Answer) -> str:
+    """Give one line for people."""
+    sign = "ok " if is_well(answer) else "BAD"
     return (
-        f"{'ok ' if _well(answer) else 'BAD'} {answer.milliseconds:8.2f} ms  {answer.status:3}"
-        f"  {answer.command}  {_words(answer)}  {reply}"
+        f"{sign} {answer.milliseconds:8.2f} ms  {answer.status:3}  {answer.command}"
+        f"  {answer.operation_id}  {_words(answer)}  {_reply(answer)}"
     ).rstrip()
+
+
+def as_json(answer: Answer) -> dict[str, object]:
+    """Give the same as an object."""
+    return {
+        "command": answer.command,
+        "operation_id": answer.operation_id,
+        "taken": is_well(answer),
+        "verdict": _words(answer),
+        "milliseconds": round(answer.milliseconds, 3),
+        "status": answer.status,
+        "reply": _reply(answer),
+    }
+
+
+def _reply(answer: Answer) -> str:
+    return printable(answer.reply.decode(errors="replace")[:LONGEST_REPLY])
 
 
 def _words(answer: Answer) -> str:
     if isinstance(answer.verdict, Allowed):
-        return "taken" if _well(answer) else "OpenIM goes on, but the receiver has a problem"
+        return "taken" if is_well(answer) else "OpenIM goes on, but the receiver has a problem"
     if isinstance(answer.verdict, Refused):
         return f"refused with {answer.verdict.code}: {printable(answer.verdict.message)}"
     if answer.status == 0:
@@ -145,9 +170,23 @@ def _words(answer: Answer) -> str:
     return f"an error to OpenIM: {printable(answer.verdict.reason)}"
 
 
-def _summary(taken: openim.Times, failed: int, connections: int) -> str:
+def summary(sent: Sent) -> str:
+    """Give one line about all of them."""
+    taken = sent.times
     return (
-        f"{taken.count:,} callbacks, {failed:,} failed; p50 {taken.percentile(50):.2f} ms,"
+        f"{taken.count:,} callbacks, {sent.failed:,} failed; p50 {taken.percentile(50):.2f} ms,"
         f" p99 {taken.percentile(99):.2f} ms, max {taken.longest:.2f} ms;"
-        f" {connections:,} connections"
+        f" {sent.connections:,} connections"
     )
+
+
+def summary_as_json(sent: Sent) -> dict[str, object]:
+    """Give the same as an object."""
+    return {
+        "callbacks": sent.times.count,
+        "failed": sent.failed,
+        "p50_ms": sent.times.percentile(50),
+        "p99_ms": sent.times.percentile(99),
+        "longest_ms": sent.times.longest,
+        "connections": sent.connections,
+    }

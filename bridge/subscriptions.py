@@ -78,7 +78,8 @@ async def subscribe(broker: Broker, api: Management, wanted: Wanted) -> Subscrib
     await broker.declare(Topology(bindings=bindings))
     result = Subscribed()
     try:
-        await _unbind_others(api, wanted, bindings)
+        for bound in await others(api, wanted):
+            await api.unbind(bound)
     except NoManagement as error:
         result.problems.append(f"bindings of earlier patterns, if any, still hold: {error}")
     try:
@@ -107,10 +108,19 @@ async def _make_queues(broker: Broker, wanted: Wanted) -> None:
             )
 
 
-async def _unbind_others(api: Management, wanted: Wanted, bindings: Iterable[Binding]) -> None:
-    for bound in await api.bindings(CALLBACKS):
-        if bound.queue in wanted.queues and bound not in bindings:
-            await api.unbind(bound)
+async def others(api: Management, wanted: Wanted) -> list[Binding]:
+    """Give the bindings of earlier patterns, which are not wanted any more.
+
+    Raises:
+        NoManagement: it cannot be asked.
+
+    """
+    bindings = downstream.bindings(wanted.name, wanted.patterns, partitions=wanted.partitions)
+    return [
+        bound
+        for bound in await api.bindings(CALLBACKS)
+        if bound.queue in wanted.queues and bound not in bindings
+    ]
 
 
 async def _permitted(api: Management, user: str, wanted: Wanted) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from bridge import archive, downstream, outcomes, queues, segments, slots
-from bridge.archive import NoArchive
+from bridge.archive import NoArchive, Progress
 from bridge.broker import Broker, BrokerError, Delivery, connect
 from bridge.management import Management, NoManagement, management
 from bridge.message import Message, decode
@@ -89,6 +89,7 @@ class Found:
     """When the oldest callback looked at was received: seconds since 1970."""
     problems: list[str] = field(default_factory=list)
     """What could not be looked at."""
+    progress: Progress = lambda _: None
 
     def life(self, of: Delivery | Message | Attempt) -> Life | None:
         """Give the life of a callback; None if there are too many."""
@@ -137,19 +138,22 @@ def _message_ids(value: object, name: str) -> Iterator[str]:
             yield value
 
 
-async def find(settings: Settings, wanted: str, since: float | None) -> Found:
+async def find(
+    settings: Settings, wanted: str, since: float | None, progress: Progress = lambda _: None
+) -> Found:
     """Look for a callback wherever it may be.
 
     Args:
         settings: A receiver's: its journal is looked at, and RabbitMQ.
         wanted: An id, as of `names`.
         since: Seconds since 1970: look at nothing older. None: look at everything.
+        progress: Told how many of the archive were looked at.
 
     Raises:
         BrokerError: RabbitMQ is away, and the journal does not have it.
 
     """
-    found = Found()
+    found = Found(progress=progress)
     await asyncio.to_thread(_look_into_journals, Path(settings.journal_path), wanted, found)
     begin = minted(wanted) if since is None else since
     try:
@@ -206,7 +210,7 @@ async def _look_into_archive(
 ) -> None:
     try:
         past = await archive.as_it_is(broker, settings.connect_timeout)
-        async with aclosing(past.read(since)) as deliveries:
+        async with aclosing(past.read(since, found.progress)) as deliveries:
             async for delivery in deliveries:
                 if found.archive_begins is None:
                     found.archive_begins = delivery.received_ms / 1000

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-import orjson
-
 from bridge.logs import printable
 from consumers.dead_letters import Group, Letter, short
 
@@ -48,11 +46,6 @@ def group(group: Group) -> Facts:
         "error": group.error,
         "commands": sorted(group.commands),
     }
-
-
-def as_json(facts: Facts) -> str:
-    """Give one JSON object."""
-    return orjson.dumps(facts, default=str).decode()
 
 
 def as_text(facts: Facts) -> str:

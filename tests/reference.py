@@ -15,7 +15,7 @@ from msgspec import Struct
 from bridge import downstream
 from bridge.asking import OUTCOMES
 from bridge.cli import main as bridge_cli
-from bridge.cli.subscriptions import MOST_BYTES, MOST_MESSAGES
+from bridge.cli.subscribe import MOST_BYTES, MOST_MESSAGES
 from bridge.contract import (
     CHANGES,
     EVENTS,

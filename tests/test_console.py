@@ -254,7 +254,8 @@ async def test_without_a_password_it_does_not_start(tmp_path: Path) -> None:
 
 
 async def test_a_user_is_made_by_a_command(tmp_path: Path) -> None:
-    words = ("console-user", "ann", "--role", "operator", "--password", PASSWORD)
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    words = ("console-user", "ann", "--role", "operator", "--password-file", "password")
     made = await ran(BRIDGE, *words, folder=tmp_path)
     async with (
         console(tmp_path, users=made.out.strip()) as running,
@@ -266,15 +267,18 @@ async def test_a_user_is_made_by_a_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("name", "password", "said"),
     [
-        (("ann", "--password", "short"), "12 characters"),
-        (("a:b", "--password", PASSWORD), "CONSOLE_USERS"),
+        ("ann", "short", "12 characters"),
+        ("ann", "\n", "holds no password"),
+        ("a:b", PASSWORD, "CONSOLE_USERS"),
     ],
 )
 async def test_a_user_that_could_not_be_is_refused(
-    tmp_path: Path, words: tuple[str, ...], said: str
+    tmp_path: Path, name: str, password: str, said: str
 ) -> None:
+    (tmp_path / "password").write_text(password)
+    words = (name, "--password-file", "password")
     command = await ran(BRIDGE, "console-user", *words, folder=tmp_path)
     assert await command.ended() in {2, 3}
     assert said in command.err

@@ -83,6 +83,8 @@ async def codes(block: Block, folder: Path, variables: dict[str, str]) -> dict[s
     for old in ("10006", "10007"):
         script = script.replace(f"127.0.0.1:{old}", f"127.0.0.1:{variables[f'PORT_{old}']}")
     (folder / "codes").unlink(missing_ok=True)
+    person, terminal = os.openpty()
+    os.write(person, b"y\n" * 10)
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", script),
         cwd=folder,
@@ -92,12 +94,14 @@ async def codes(block: Block, folder: Path, variables: dict[str, str]) -> dict[s
             "PATH": f"{SOURCE / '.venv' / 'bin'}:{os.environ['PATH']}",
             "PYTHONPATH": str(SOURCE),
         },
-        stdin=asyncio.subprocess.PIPE,
+        stdin=terminal,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    os.close(terminal)
     async with asyncio.timeout(SECONDS):
-        said, _ = await process.communicate(b"y\n" * 10)
+        said, _ = await process.communicate()
+    os.close(person)
     print(script, said.decode())  # noqa: T201  # shown where the test fails
     ended = [int(line) for line in (folder / "codes").read_text().split()]
     return dict(zip(block.commands, ended, strict=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from bridge import commands
 from bridge.cli import main as bridge_cli
 from bridge.contract import EVENTS
 from bridge.loading import is_secret, types_of
@@ -145,12 +146,8 @@ def test_every_property_is_documented() -> None:
 def test_every_exit_code_is_documented_and_no_other() -> None:
     codes = {
         0,
-        bridge_cli.FAILED,
-        click.UsageError.exit_code,
-        bridge_cli.BAD_SETTINGS,
-        bridge_cli.UNREACHABLE,
-        bridge_cli.PARTLY,
-        bridge_cli.INTERRUPTED,
+        *(commands.FAILED, click.UsageError.exit_code, commands.BAD_SETTINGS),
+        *(commands.UNREACHABLE, commands.PARTLY, commands.INTERRUPTED),
     }
     documented = re.findall(r"^\| (\d+) \| ", part("Commands"), re.MULTILINE)
     assert {int(code) for code in documented} == codes

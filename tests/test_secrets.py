@@ -60,7 +60,7 @@ async def test_a_secret_is_changed_while_callbacks_go_on(
         (new,) = re.findall(r"http://openim:(\S+)@127.0.0.1:10006/callbackExample", rotated.out)
         await reload(running)
         await sending.more()
-        still = await secrets(tmp_path, "drop", "old", here, "--watch=0.5", **where)
+        still = await secrets(tmp_path, "drop", "old", here, "--watch=0.5", "--yes", **where)
         sending.secret = new
         await sending.more()
         dropped = await _dropped(tmp_path, here, where)
@@ -78,10 +78,10 @@ async def test_a_secret_is_changed_while_callbacks_go_on(
 
 async def _dropped(folder: Path, here: str, where: dict[str, str]) -> int | None:
     """Drop it; what was under way with the old secret may count once more."""
-    code, _ = await secrets(folder, "drop", "old", here, "--watch=0.5", **where)
+    code, _ = await secrets(folder, "drop", "old", here, "--watch=0.5", "--yes", **where)
     if code == 0:
         return code
-    return (await secrets(folder, "drop", "old", here, "--watch=0.5", **where))[0]
+    return (await secrets(folder, "drop", "old", here, "--watch=0.5", "--yes", **where))[0]
 
 
 async def test_the_first_secret_is_for_openim_first(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ async def test_what_cannot_be_done_is_said_and_changes_nothing(
 
 async def test_one_may_be_dropped_unseen(tmp_path: Path) -> None:
     write(tmp_path / "two", {"old": OLD, "new": "n" * 43})
-    code, _ = await secrets(tmp_path, "drop", "old", "--file=two", "--unseen")
+    code, _ = await secrets(tmp_path, "drop", "old", "--file=two", "--unseen", "--yes")
     assert (code, list(read(tmp_path / "two"))) == (0, ["new"])
 
 

@@ -16,7 +16,7 @@ import pytest
 from private_services import install
 
 from bridge import openim
-from bridge.cli.subscriptions import LANGUAGES
+from bridge.cli.subscribe import LANGUAGES
 from tests.brokers import Address
 from tests.commands import BRIDGE, Command, ran, started
 from tests.running import bridge, eventually

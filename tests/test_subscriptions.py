@@ -187,9 +187,14 @@ async def test_a_password_from_a_file_is_used_and_not_shown(team: Team) -> None:
 
 async def test_other_patterns_take_the_place_of_the_old(team: Team, amqp_url: str) -> None:
     url = url_in(await team.subscribe("friend.#,AfterUserOnline"))
-    await team.subscribe("AfterUserOnline,AfterUserOffline")
+    others = "AfterUserOnline,AfterUserOffline"
+    asked = await team.subscribe(others)
+    tried = await team.subscribe(others, "--dry-run", "--json")
+    await team.subscribe(others, "--yes")
     async with bridge(team.folder, amqp_url) as running:
         await post(running, "AfterAddFriend", "AfterUserOnline", "AfterUserOffline")
+    assert (asked.process.returncode, "friend.# no more" in asked.err) == (2, True)
+    assert json.loads(tried.out)["takes_away"] == ["friend.#"]
     assert await commands_in(url, team.queue) == ["AfterUserOnline", "AfterUserOffline"]
     assert (await team.listed())["patterns"] == [
         "presence.after.user_offline",
@@ -337,8 +342,8 @@ async def test_unsubscribing_asks_if_messages_wait(team: Team, amqp_url: str) ->
     still = await commands_in(url, team.queue)
     told = await team.run("unsubscribe", team.name, "--yes")
     again = await team.run("unsubscribe", team.name, "--yes")
-    assert (asked.process.returncode, still) == (1, ["AfterUserOnline"])
-    assert "1 messages wait; delete them?" in asked.out
+    assert (asked.process.returncode, still) == (2, ["AfterUserOnline"])
+    assert "1 messages wait; delete them?" in asked.err
     assert (told.process.returncode, told.out) == (0, f"removed {team.name}\n")
     assert again.process.returncode == 1
     assert await team.listed() == {}

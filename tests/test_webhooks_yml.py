@@ -229,7 +229,7 @@ async def test_write_changes_only_what_it_is_asked_for(tmp_path: Path) -> None:
     )
     (tmp_path / "webhooks.yml").write_text(text)
     command = await write(
-        tmp_path, "--enable", "beforeAddFriend", "--disable", "friend.after.*"
+        tmp_path, "--enable", "beforeAddFriend", "--disable", "friend.after.*", "--yes"
     )
     assert command.out.splitlines()[:-1] == [
         "beforeAddFriend: enabled",

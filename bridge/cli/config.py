@@ -10,7 +10,9 @@ from typing import TypeAlias
 import click
 
 from bridge import policy
-from bridge.commands import BAD_SETTINGS, echo, problems_explained, show_json
+from bridge.cli.grammar import JSON
+from bridge.commands import BAD_SETTINGS, echo, show_json
+from bridge.commands import show as shown
 from bridge.loading import BadSettings, is_secret, load, load_with_sources, types_of
 from bridge.settings import Receiver, Settings
 
@@ -34,7 +36,7 @@ def look_at_policy(settings: Settings) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@JSON
 @click.pass_obj
 def check(given: tuple[Kinds, More], *, as_json: bool) -> None:
     """Name all that is wrong with the settings; exit with 3 if something is."""
@@ -60,14 +62,13 @@ def _problems(kind: type[Settings], more: More) -> Iterable[str]:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@JSON
 @click.pass_obj
 def show(given: tuple[Kinds, More], *, as_json: bool) -> None:
     """Show each setting, what it is, and where that comes from; secrets are masked."""
     kinds, _ = given
     for kind in kinds:
-        with problems_explained():
-            settings, sources = load_with_sources(kind, os.environ)
+        settings, sources = load_with_sources(kind, os.environ)
         for name, annotated in types_of(kind).items():
             value = getattr(settings, name)
             line = {
@@ -75,10 +76,8 @@ def show(given: tuple[Kinds, More], *, as_json: bool) -> None:
                 "value": _masked(str(value)) if is_secret(annotated) else value,
                 "source": sources.get(name, _DEFAULT),
             }
-            if as_json:
-                show_json(line)
-            else:
-                echo(f"{line['setting']:32} {line['value']!s:40} {line['source']}")
+            text = f"{line['setting']:32} {line['value']!s:40} {line['source']}"
+            shown(line, text, as_json=as_json)
 
 
 def _masked(value: str) -> str:

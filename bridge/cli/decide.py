@@ -6,21 +6,24 @@ import click
 import orjson
 
 from bridge import contract, openim, policy
-from bridge.commands import echo, fail, own_settings, problems_explained
+from bridge.cli.grammar import JSON, callback_names
+from bridge.commands import fail, own_settings, show
 from bridge.contract import Allow, Before, Event
 from bridge.policy import Case, Decided
 from bridge.request import Rejected, fields_in
 
 
 @click.command()
-@click.argument("name", metavar="COMMAND")
+@click.argument("name", metavar="COMMAND", shell_complete=callback_names)
 @click.option("--policy", "path", help="A policy file; default: that of BRIDGE_POLICY.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@JSON
 def decide(*, name: str, path: str | None, as_json: bool) -> None:
     """Say what the policy makes of a callback, and which rule decides.
 
-    Its body comes from standard input: `openim-bridge decide BeforeAddFriend < body.json`. From
-    a terminal, the recorded one is taken. Nobody is asked, and nothing is counted by limits.
+    Its body comes from standard input; from a terminal, the recorded one is taken. Nobody is
+    asked, and nothing is counted by limits.
+
+    Example: openim-bridge decide BeforeAddFriend < body.json
     """
     try:
         command, body = openim.sample(name)
@@ -28,8 +31,7 @@ def decide(*, name: str, path: str | None, as_json: bool) -> None:
         raise click.UsageError(str(error)) from error
     if not sys.stdin.isatty():
         body = sys.stdin.buffer.read() or body
-    with problems_explained():
-        rules = policy.read(own_settings().policy if path is None else path)
+    rules = policy.read(own_settings().policy if path is None else path)
     try:
         fields = fields_in(command, body)
     except Rejected as error:
@@ -38,7 +40,7 @@ def decide(*, name: str, path: str | None, as_json: bool) -> None:
     if event is None or not issubclass(event, Before):
         fail(f"{command} only reports: there is nothing to decide")
     found = _in_words(event, fields, rules)
-    echo(orjson.dumps(found).decode() if as_json else "\n".join(_lines(found)))
+    show(found, "\n".join(_lines(found)), as_json=as_json)
 
 
 def _in_words(

@@ -12,6 +12,7 @@ import click
 from yarl import URL
 
 from bridge import inspection, logs
+from bridge.cli.grammar import JSON
 from bridge.cli.webhooks_yml import wanted_by
 from bridge.commands import FAILED, echo, own_url, run, show_json
 from bridge.doctor import Check, Finding, examined, machine, openim
@@ -39,7 +40,7 @@ _INDENT = " " * (_NAME + _STATE)
     type=click.Path(dir_okay=False, path_type=Path),
     help="OpenIM's config/webhooks.yml, to be checked too.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@JSON
 def doctor(*, file: Path | None, as_json: bool) -> None:
     """Look at all that callbacks depend on, and say in plain words what is wrong.
 

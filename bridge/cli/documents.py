@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bridge.commands import echo, problems_explained
+from bridge.commands import echo
 from bridge.documents import DOCUMENTS
 
 
@@ -21,19 +21,20 @@ def schema(document: str | None, output: Path | None) -> None:
 
     Prints one document, or writes it, or all of them, into a folder. Made from what this
     release knows; needs neither settings nor RabbitMQ.
+
+    Example: openim-bridge schema asyncapi --output documents
     """
     if document is None and output is None:
         raise click.UsageError("name a document, or a folder for all with --output")
     names = [document] if document else list(DOCUMENTS)
-    with problems_explained():
-        for name in names:
-            if output is None:
-                echo(DOCUMENTS[name].make().rstrip("\n"))
-            else:
-                output.mkdir(parents=True, exist_ok=True)
-                path = output / DOCUMENTS[name].file
-                path.write_text(DOCUMENTS[name].make(), encoding="utf-8")
-                echo(f"{path}: written")
+    for name in names:
+        if output is None:
+            echo(DOCUMENTS[name].make().rstrip("\n"))
+        else:
+            output.mkdir(parents=True, exist_ok=True)
+            path = output / DOCUMENTS[name].file
+            path.write_text(DOCUMENTS[name].make(), encoding="utf-8")
+            echo(f"{path}: written")
 
 
 COMMANDS: tuple[click.Command, ...] = (schema,)

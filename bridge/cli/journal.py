@@ -9,13 +9,12 @@ from pathlib import Path
 import click
 
 from bridge import reading, segments
-from bridge.commands import FAILED, echo, fail, own_settings, problems_explained, show_json
+from bridge.cli.grammar import BODY, JSON, progress
+from bridge.commands import FAILED, echo, fail, own_settings, show
 from bridge.logs import printable
 from bridge.message import decode
 from bridge.reading import Slot
 from bridge.segments import Damage, Record
-
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
 @click.group("journal")
@@ -42,15 +41,14 @@ def status(*, as_json: bool) -> None:
             "set_aside": len(slot.set_aside),
             "damaged_files": len(slot.damaged_files),
         }
-        if as_json:
-            show_json(about)
-        else:
-            owner = "in use" if slot.in_use else "nobody's"
-            echo(
-                f"{slot.folder}: {owner}, {slot.waiting:,} callbacks wait,"
-                f" {slot.size:,} bytes, {about['damaged_bytes']:,} of them damaged,"
-                f" {len(slot.set_aside):,} messages set aside"
-            )
+        owner = "in use" if slot.in_use else "nobody's"
+        show(
+            about,
+            f"{slot.folder}: {owner}, {slot.waiting:,} callbacks wait,"
+            f" {slot.size:,} bytes, {about['damaged_bytes']:,} of them damaged,"
+            f" {len(slot.set_aside):,} messages set aside",
+            as_json=as_json,
+        )
 
 
 @group.command()
@@ -74,16 +72,17 @@ def verify(*, as_json: bool) -> None:
 
 def _show_damage(damage: Damage, *, as_json: bool) -> None:
     segment, offset, length = str(damage.segment), damage.offset, damage.length
-    if as_json:
-        show_json({"segment": segment, "offset": offset, "bytes": length})
-    else:
-        echo(f"{segment}: {length:,} bytes from {offset:,} are damaged")
+    show(
+        {"segment": segment, "offset": offset, "bytes": length},
+        f"{segment}: {length:,} bytes from {offset:,} are damaged",
+        as_json=as_json,
+    )
 
 
 @group.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
 @click.option("--waiting", is_flag=True, help="Only what is not confirmed.")
-@click.option("--body", is_flag=True, help="Show bodies: they are people's conversations.")
+@BODY
 @JSON
 def dump(files: tuple[Path, ...], *, waiting: bool, body: bool, as_json: bool) -> None:
     """Show the callbacks in the journal, or in single files of it.
@@ -94,17 +93,17 @@ def dump(files: tuple[Path, ...], *, waiting: bool, body: bool, as_json: bool) -
     Example: openim-bridge journal dump --waiting
     """
     damage: list[Damage] = []
-    with problems_explained():
-        for number, payload in _records(files, damage, waiting=waiting):
-            _show(number, payload, body=body, as_json=as_json)
+    for number, payload in _records(files, damage, waiting=waiting):
+        _show(number, payload, body=body, as_json=as_json)
     if damage:
         count = sum(each.length for each in damage)
         click.echo(f"warning: {count:,} bytes could not be read", err=True)
 
 
 def _slots() -> list[Slot]:
-    with problems_explained():
-        return reading.slots(Path(own_settings().journal_path))
+    path = Path(own_settings().journal_path)
+    with progress("reading bytes", reading.size(path)) as tell:
+        return reading.slots(path, tell)
 
 
 def _records(
@@ -145,10 +144,8 @@ def _show(number: int, payload: bytes, *, body: bool, as_json: bool) -> None:
             "ordering_key": message.ordering_key,
             "bytes": len(message.body),
         } | ({"body": message.body.decode(errors="replace")} if body else {})
-    if as_json:
-        show_json(about)
-    else:
-        echo("  ".join(printable(str(value)) for value in about.values() if value != ""))
+    line = "  ".join(printable(str(value)) for value in about.values() if value != "")
+    show(about, line, as_json=as_json)
 
 
 COMMANDS: tuple[click.Command, ...] = (group,)

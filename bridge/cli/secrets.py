@@ -1,5 +1,6 @@
 """The commands `openim-bridge secrets show`, `rotate` and `drop`."""
 
+import math
 import os
 import re
 import time
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from yarl import URL
+import yarl
 
 from bridge import secrets_file
-from bridge.commands import FAILED, UNREACHABLE, echo, fail, own_settings, url_of
+from bridge.cli.grammar import DRY_RUN, JSON, URL, confirm, progress, yes
+from bridge.commands import FAILED, UNREACHABLE, fail, own_settings, show, url_of
 from bridge.secrets_file import CannotChange
 
 ANSWERING = 5.0
@@ -32,23 +34,25 @@ def _file(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-URL_OPTION = click.option("--url", help="Where the receiver is; default: on this machine.")
-
-
 @click.group("secrets")
 def group() -> None:
     """Show and change the secrets that OpenIM has to know, while callbacks go on."""
 
 
-@group.command()
+@group.command("show")
 @_file
-@URL_OPTION
-def show(file: Path | None, url: str | None) -> None:
-    """Show the names of the secrets, and how often each was used; never a secret."""
+@URL
+@JSON
+def show_(file: Path | None, url: str | None, *, as_json: bool) -> None:
+    """Show the names of the secrets, and how often each was used; never a secret.
+
+    Example: openim-bridge secrets show
+    """
     known = _read(_place(file))
     uses = _uses(url)
     for name in known:
-        echo(f"{name}  {_said(uses, name)}")
+        about = {"name": name, "answered": uses is not None, "uses": (uses or {}).get(name)}
+        show(about, f"{name}  {_said(uses, name)}", as_json=as_json)
 
 
 def _said(uses: Mapping[str, float] | None, name: str) -> str:
@@ -62,10 +66,13 @@ def _said(uses: Mapping[str, float] | None, name: str) -> str:
 @group.command()
 @_file
 @click.option("--name", default="", help="Of the new secret; default: the day.")
-def rotate(file: Path | None, name: str) -> None:
+@JSON
+def rotate(file: Path | None, name: str, *, as_json: bool) -> None:
     """Write a new secret beside the one that is active, and say what to do next.
 
     Both are active until the old one is dropped.
+
+    Example: openim-bridge secrets rotate --file /etc/openim-bridge/secrets
     """
     place = _place(file)
     known = _read(place)
@@ -75,23 +82,25 @@ def rotate(file: Path | None, name: str) -> None:
         both = secrets_file.with_another(known, name)
         secrets_file.write(place, both)
     new = list(both)[-1]
-    url = f"   url: {url_of(own_settings(), both[new])}"
+    url = url_of(own_settings(), both[new])
     openim = "put this into OpenIM's config/webhooks.yml, and start OpenIM again:"
-    echo(f"{new} was written to {place}\n")
+    openim += f"\n   url: {url}"
     if known:
         (old,) = known
-        steps = ["send the receiver SIGHUP: it takes both from then on", f"{openim}\n{url}"]
+        steps = ["send the receiver SIGHUP: it takes both from then on", openim]
         steps.append(f"openim-bridge secrets drop {old}")
     else:
-        steps = [f"{openim}\n{url}", f"set {VARIABLE}={place} and start the receiver again"]
-    for number, step in enumerate(steps, 1):
-        echo(f"{number}. {step}")
+        steps = [openim, f"set {VARIABLE}={place} and start the receiver again"]
+    lines = [f"{number}. {step}" for number, step in enumerate(steps, 1)]
+    text = "\n".join([f"{new} was written to {place}\n", *lines])
+    about = {"name": new, "file": str(place), "url": url, "others": list(known)}
+    show(about, text, as_json=as_json)
 
 
 @group.command()
 @click.argument("name")
 @_file
-@URL_OPTION
+@URL
 @click.option(
     "--watch",
     default=60.0,
@@ -100,19 +109,40 @@ def rotate(file: Path | None, name: str) -> None:
     help="Seconds in which nobody may use it.",
 )
 @click.option("--unseen", is_flag=True, help="Drop it without looking at who uses it.")
-def drop(*, name: str, file: Path | None, url: str | None, watch: float, unseen: bool) -> None:
+@DRY_RUN
+@yes("always")
+@JSON
+def drop(  # noqa: PLR0913  # the options of a command
+    *,
+    name: str,
+    file: Path | None,
+    url: str | None,
+    watch: float,
+    unseen: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Drop the secret NAME, once the receiver has seen that nobody uses it any more.
 
     Exits with 1 if it is still used; nothing has changed then.
+
+    Example: openim-bridge secrets drop 2026-01-31 --watch 600
     """
     place = _place(file)
     with _explained():
         left = secrets_file.without(_read(place), name)
     if not unseen:
         _check_unused(name, url, watch)
+    about = {"name": name, "file": str(place), "dropped": not dry_run}
+    if dry_run:
+        show(about, f"{name} may be dropped from {place}", as_json=as_json)
+        return
+    confirm(f"Drop {name}? Who uses it then is refused.", yes=yes)
     with _explained():
         secrets_file.write(place, left)
-    echo(f"{name} was dropped from {place}; send the receiver SIGHUP, and it is refused")
+    text = f"{name} was dropped from {place}; send the receiver SIGHUP, and it is refused"
+    show(about, text, as_json=as_json)
 
 
 def _check_unused(name: str, url: str | None, watch: float) -> None:
@@ -122,8 +152,11 @@ def _check_unused(name: str, url: str | None, watch: float) -> None:
             "the receiver does not answer, so nobody can say who uses it; or use --unseen",
             UNREACHABLE,
         )
-    click.echo(f"watching {name} for {watch:g} s", err=True)
-    time.sleep(watch)
+    begun = time.monotonic()
+    with progress(f"watching {name}", math.ceil(watch)) as tell:
+        while (passed := time.monotonic() - begun) < watch:
+            tell(int(passed))
+            time.sleep(min(watch - passed, 0.2))
     after = _uses(url) or {}
     if after.get(name, 0) != before.get(name, 0):
         fail(f"{name} is still used: OpenIM has it in its webhooks.yml", FAILED)
@@ -144,9 +177,13 @@ def _read(place: Path) -> Mapping[str, str]:
 
 def _uses(url: str | None) -> dict[str, float] | None:
     """Ask the receiver how often each secret was used; None if it does not answer."""
-    where = URL(url or url_of(own_settings(), "")).with_user(None).with_path("/metrics")
-    if where.scheme not in {"http", "https"}:
+    try:
+        where = yarl.URL(url or url_of(own_settings(), ""))
+    except ValueError:
+        where = yarl.URL()
+    if where.scheme not in {"http", "https"} or not where.host:
         raise click.BadParameter("must be like http://127.0.0.1:10006", param_hint="--url")
+    where = where.with_user(None).with_path("/metrics")
     try:
         with urllib.request.urlopen(str(where), timeout=ANSWERING) as answer:  # noqa: S310
             text = answer.read().decode()

@@ -1,15 +1,18 @@
 """The command `openim-bridge simulate`."""
 
 import asyncio
+import math
 import sys
 from collections.abc import Iterator
 
 import click
-import orjson
 from yarl import URL
 
-from bridge import openim, people, population, sending
-from bridge.commands import FAILED, UNREACHABLE, echo, fail, own_url, run
+from bridge import openim, people, population
+from bridge.cli.grammar import JSON, Option, Tell, progress
+from bridge.cli.grammar import URL as URL_OPTION
+from bridge.cli.send import where
+from bridge.commands import FAILED, UNREACHABLE, fail, run, show
 from bridge.population import Counts, Outcome, Plan
 
 MIXES = {
@@ -42,6 +45,16 @@ class Mix(click.ParamType[dict[str, float]]):
         return mix
 
 
+def _many(what: str, default: int) -> Option:
+    return click.option(
+        f"--{what}",
+        default=default,
+        show_default=True,
+        type=click.IntRange(1, 10_000_000),
+        help=f"How many {what} there are.",
+    )
+
+
 @click.command()
 @click.option(
     "--rate",
@@ -57,7 +70,11 @@ class Mix(click.ParamType[dict[str, float]]):
     help="`realistic`, `all`, or commands with weights: AfterUserOnline=3,BeforeAddFriend.",
 )
 @click.option(
-    "--seconds", default=10.0, show_default=True, type=click.FloatRange(0, 3600, min_open=True)
+    "--seconds",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600, min_open=True),
+    help="How long.",
 )
 @click.option(
     "--processes",
@@ -66,10 +83,10 @@ class Mix(click.ParamType[dict[str, float]]):
     type=click.IntRange(1, 200),
     help="Of OpenIM, each with two workers and a queue of 100.",
 )
-@click.option("--users", default=1000, show_default=True, type=click.IntRange(1, 10_000_000))
-@click.option("--groups", default=100, show_default=True, type=click.IntRange(1, 10_000_000))
-@click.option("--url", help="As in OpenIM's webhooks.yml; default: where the receiver listens.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@_many("users", 1000)
+@_many("groups", 100)
+@URL_OPTION
+@JSON
 def simulate(  # noqa: PLR0913  # the options of a command
     *,
     rate: float,
@@ -87,47 +104,38 @@ def simulate(  # noqa: PLR0913  # the options of a command
     operation is due at its time whatever became of those before, and times count from then.
 
     Exits with 1 if OpenIM would have lost a callback, or failed an operation over one.
+
+    Example: openim-bridge simulate --rate 200 --seconds 60
     """
     plan = Plan(
         processes=processes, rate=rate, seconds=seconds, mix=mix, users=users, groups=groups
     )
-    outcome = Outcome()
+    outcome, target = Outcome(), where(url)
     try:
-        where = own_url() if url is None else sending.checked(url)
-    except sending.CannotSend as error:
-        raise click.UsageError(str(error)) from error
-    try:
-        run(_simulate(where, plan, outcome))
+        with progress("seconds", math.ceil(seconds)) as tell:
+            run(_simulate(target, plan, outcome, tell))
     except OSError as error:
-        fail(f"nobody listens at {URL(where).host}:{URL(where).port}: {error}", UNREACHABLE)
+        there = URL(target, encoded=True)
+        fail(f"nobody listens at {there.host}:{there.port}: {error}", UNREACHABLE)
     finally:
         if outcome.seconds:
-            for line in [_json(plan, outcome)] if as_json else _table(outcome):
-                echo(line)
+            show(_figures(plan, outcome), "\n".join(_table(outcome)), as_json=as_json)
     sys.exit(FAILED if outcome.lost else 0)
 
 
-async def _simulate(url: str, plan: Plan, outcome: Outcome) -> None:
+async def _simulate(url: str, plan: Plan, outcome: Outcome, tell: Tell) -> None:
+    there = URL(url, encoded=True)
     async with asyncio.timeout(CONNECTING):
-        _, writer = await asyncio.open_connection(URL(url).host, URL(url).port)
+        _, writer = await asyncio.open_connection(there.host, there.port)
     writer.close()
     await writer.wait_closed()
-    await population.simulate(url, plan, outcome, _tell)
-
-
-def _tell(outcome: Outcome) -> None:
-    """Show people that it goes on."""
-    sent = sum(counts.sent for counts in outcome.phases.values())
-    if sys.stderr.isatty():
-        click.echo(f"\r{sent:,} sent, {outcome.lost:,} lost", err=True, nl=False)
+    await population.simulate(url, plan, outcome, tell)
 
 
 ROWS = ("sent", "answered", "refused", "failed", "dropped", "unfinished")
 
 
 def _table(outcome: Outcome) -> Iterator[str]:
-    if sys.stderr.isatty():
-        click.echo(err=True)
     before, after = outcome.phases["before"], outcome.phases["after"]
     yield f"{'':28}{'before':>12}{'after':>12}"
     for name in ROWS:
@@ -160,8 +168,8 @@ def _times(counts: Counts) -> dict[str, float]:
     }
 
 
-def _json(plan: Plan, outcome: Outcome) -> str:
-    found = {
+def _figures(plan: Plan, outcome: Outcome) -> dict[str, object]:
+    found: dict[str, object] = {
         "rate": plan.rate,
         "seconds": outcome.seconds,
         "processes": plan.processes,
@@ -172,8 +180,8 @@ def _json(plan: Plan, outcome: Outcome) -> str:
     for phase, counts in outcome.phases.items():
         figures = {f"{name.replace(', ', '_')}_ms": v for name, v in _times(counts).items()}
         numbers = {name: getattr(counts, name) for name in ROWS}
-        found[phase] = numbers | {"blocked": counts.blocked.count} | figures  # type: ignore[assignment]
-    return orjson.dumps(found).decode()
+        found[phase] = numbers | {"blocked": counts.blocked.count} | figures
+    return found
 
 
 COMMANDS: tuple[click.Command, ...] = (simulate,)

@@ -12,26 +12,16 @@ import orjson
 
 from bridge import inspection, logs
 from bridge.broker import connect
-from bridge.commands import (
-    FAILED,
-    PARTLY,
-    echo,
-    fail,
-    own_settings,
-    problems_explained,
-    run,
-    show_json,
-)
+from bridge.cli.grammar import DRY_RUN, JSON, confirm, yes
+from bridge.commands import FAILED, PARTLY, echo, own_settings, run, show
 from bridge.inspection import Compared, Difference, definitions
-from bridge.management import Management, NoManagement, management, virtual_host
+from bridge.management import management, virtual_host
 from bridge.settings import Connected
 from bridge.topology import Binding, Exchange, Passage, Queue, Topology
 
 Part = TypeVar("Part")
 
 _SIGNS = {"missing": "+", "different": "!", "extra": "-"}
-
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +77,11 @@ def verify(target: TargetOf, *, as_json: bool) -> None:
 
 @click.command()
 @click.option("--unbind", is_flag=True, help="Remove bindings too that are not wanted.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
-@click.option("--yes", is_flag=True, help="Do not ask before bindings are removed.")
+@DRY_RUN
+@yes("before bindings are removed")
+@JSON
 @click.pass_obj
-def apply(target: TargetOf, *, unbind: bool, dry_run: bool, yes: bool) -> None:
+def apply(target: TargetOf, *, unbind: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Create what is missing; may be called again.
 
     What is there otherwise stays, for RabbitMQ cannot change it and only you can say
@@ -98,18 +89,19 @@ def apply(target: TargetOf, *, unbind: bool, dry_run: bool, yes: bool) -> None:
     """
     aim = target()
     found = _looked(aim)
-    _show(found, as_json=False)
+    _show(found, as_json=as_json)
     if dry_run:
         return
     doomed = _extra(found) if unbind else ()
-    if doomed and not yes:
-        click.confirm(f"Remove {len(doomed):,} bindings?", abort=True)
-    with problems_explained():
-        run(_applied(aim, _missing(found, aim.wanted), doomed))
-    echo(f"created {sum(each.kind == 'missing' for each in found.differences):,}")
-    left = [each for each in found.differences if _stays(each, unbind=unbind)]
+    if doomed:
+        confirm(f"Remove {len(doomed):,} bindings?", yes=yes)
+    run(_applied(aim, _missing(found, aim.wanted), doomed))
+    created = sum(each.kind == "missing" for each in found.differences)
+    left = sum(_stays(each, unbind=unbind) for each in found.differences)
+    about = {"created": created, "removed": len(doomed), "left": left}
+    still = f"\n{left:,} differ still" if left else ""
+    show(about, f"created {created:,}{still}", as_json=as_json)
     if left:
-        echo(f"{len(left):,} differ still")
         sys.exit(PARTLY)
 
 
@@ -129,8 +121,7 @@ def export(target: TargetOf, *, output: Path | None) -> None:
     if output is None:
         echo(text.decode().rstrip())
         return
-    with problems_explained():
-        output.write_bytes(text)
+    output.write_bytes(text)
 
 
 def commands(program: str, target: TargetOf) -> click.Group:
@@ -161,16 +152,13 @@ def _looked(target: Target) -> Compared:
         ):
             return await inspection.compared(broker, api, target.wanted)
 
-    with problems_explained():
-        return run(look())
+    return run(look())
 
 
 def _show(found: Compared, *, as_json: bool) -> None:
     for each in found.differences:
-        if as_json:
-            show_json({"kind": each.kind, "what": each.what, "how": each.how})
-        else:
-            echo(f"{_SIGNS[each.kind]} {each.what} {each.how}")
+        about = {"kind": each.kind, "what": each.what, "how": each.how}
+        show(about, f"{_SIGNS[each.kind]} {each.what} {each.how}", as_json=as_json)
     if found.unseen:
         click.echo(f"warning: arguments and bindings were not seen: {found.unseen}", err=True)
 
@@ -209,15 +197,8 @@ async def _applied(target: Target, missing: Topology, doomed: Sequence[Binding])
         management(target.management_url, url, timeout) as api,
     ):
         await broker.declare(missing)
-        await _unbind(api, doomed)
-
-
-async def _unbind(api: Management, doomed: Sequence[Binding]) -> None:
-    try:
         for binding in doomed:
             await api.unbind(binding)
-    except NoManagement as error:
-        fail(str(error))
 
 
 COMMANDS: tuple[click.Command, ...] = (commands("openim-bridge", _own),)

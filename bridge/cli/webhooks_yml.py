@@ -5,12 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import orjson
 from ruamel.yaml.comments import CommentedMap
 
 from bridge import webhooks_yml
-from bridge.cli.replay import routing_patterns
-from bridge.commands import FAILED, echo, fail, own_settings, own_url, problems_explained
+from bridge.cli.grammar import DRY_RUN, JSON, callback_names, confirm, routing_patterns, yes
+from bridge.commands import FAILED, echo, fail, own_settings, own_url, show
 from bridge.contract import Before, Event
 from bridge.downstream import matches
 from bridge.lists import named_secrets
@@ -31,16 +30,18 @@ def group() -> None:
 
 @group.command()
 @FILE
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@JSON
 def check(file: Path, *, as_json: bool) -> None:
     """Say what in FILE loses callbacks or answers, and what has no effect.
 
     Exits with 1 if callbacks or answers are lost.
+
+    Example: openim-bridge webhooks-yml check config/webhooks.yml
     """
     read = _read(file)
     found = webhooks_yml.check(read, wanted_by(own_settings()))
     for finding in found:
-        echo(orjson.dumps(asdict(finding)).decode() if as_json else _line(file, finding))
+        show(asdict(finding), _line(file, finding), as_json=as_json)
     enabled = webhooks_yml.enabled(read)
     if not as_json:
         asked = sum(issubclass(event, Before) for event in enabled)
@@ -63,21 +64,34 @@ def _line(file: Path, finding: Finding) -> str:
     "--enable",
     callback=routing_patterns,
     multiple=True,
+    shell_complete=callback_names,
     help="Callbacks, or patterns such as friend.*, with commas between them.",
 )
-@click.option("--disable", callback=routing_patterns, multiple=True, help="The same.")
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
-def write(
+@click.option(
+    "--disable",
+    callback=routing_patterns,
+    multiple=True,
+    shell_complete=callback_names,
+    help="The same.",
+)
+@DRY_RUN
+@yes("where a URL is replaced or a callback disabled")
+@JSON
+def write(  # noqa: PLR0913  # the options of a command
     *,
     file: Path,
     url: str | None,
     enable: tuple[str, ...],
     disable: tuple[str, ...],
     dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Have FILE send callbacks to the receiver.
 
     What else the file says stays, comments too; a file that is not there is made.
+
+    Example: openim-bridge webhooks-yml write config/webhooks.yml --enable 'friend.*'
     """
     wanted = wanted_by(own_settings())
     read = _read(file) if file.exists() else CommentedMap()
@@ -87,20 +101,31 @@ def write(
         for event in EVENTS_BY_KEY.values()
         if _meant(event, enable) or (event in before and not _meant(event, disable))
     }
-    if url is not None or webhooks_yml.url_problems(read.get("url"), wanted):
-        url = own_url() if url is None else url
-        if problems := webhooks_yml.url_problems(url, wanted):
-            raise click.BadParameter(problems[0].text, param_hint="--url")
-        echo("url: set")
-        read["url"] = url
-    for key, event in EVENTS_BY_KEY.items():
-        if (event in before) is not (event in after):
-            echo(f"{key}: {'enabled' if event in after else 'disabled'}")
+    changes = {
+        key: "enabled" if event in after else "disabled"
+        for key, event in EVENTS_BY_KEY.items()
+        if (event in before) is not (event in after)
+    }
+    old = read.get("url")
+    if url is not None or webhooks_yml.url_problems(old, wanted):
+        read["url"] = _fitting(own_url() if url is None else url, wanted)
+        changes = {"url": "set"} | changes
+    for key, change in changes.items():
+        show({"key": key, "change": change}, f"{key}: {change}", as_json=as_json)
     webhooks_yml.enable(read, after)
-    if not dry_run:
-        with problems_explained():
-            file.write_text(webhooks_yml.written(read), encoding="utf-8")
+    if dry_run:
+        return
+    if before - after or (old and read["url"] != old):
+        confirm("Take away what the file says otherwise?", yes=yes)
+    file.write_text(webhooks_yml.written(read), encoding="utf-8")
+    if not as_json:
         echo(AFTERWARDS)
+
+
+def _fitting(url: str, wanted: webhooks_yml.Wanted) -> str:
+    if problems := webhooks_yml.url_problems(url, wanted):
+        raise click.BadParameter(problems[0].text, param_hint="--url")
+    return url
 
 
 def wanted_by(settings: Settings) -> webhooks_yml.Wanted:
@@ -114,8 +139,7 @@ def wanted_by(settings: Settings) -> webhooks_yml.Wanted:
 
 def _read(file: Path) -> CommentedMap:
     try:
-        with problems_explained():
-            return webhooks_yml.read(file.read_text(encoding="utf-8"))
+        return webhooks_yml.read(file.read_text(encoding="utf-8"))
     except (Unreadable, UnicodeDecodeError) as error:
         fail(f"{file}: {error}")
 

@@ -4,16 +4,14 @@ import click
 import msgspec
 
 from bridge import logs, why, why_text
-from bridge.cli.replay import moment
-from bridge.commands import FAILED, echo, fail, own_settings, problems_explained, run
+from bridge.cli.grammar import JSON, progress, since
+from bridge.commands import FAILED, echo, fail, own_settings, run
 
 
 @click.command("why")
 @click.argument("wanted", metavar="ID")
-@click.option(
-    "--since", callback=moment, help="Look at nothing older, such as 2h or 2026-01-31."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@since("Received")
+@JSON
 def why_(wanted: str, since: float | None, *, as_json: bool) -> None:
     """Tell the life of a callback: its receipt, every attempt, and where it is now.
 
@@ -25,8 +23,8 @@ def why_(wanted: str, since: float | None, *, as_json: bool) -> None:
     """
     settings = own_settings()
     logs.set_up("text", "warning")
-    with problems_explained():
-        found = run(why.find(settings, wanted, since))
+    with progress("looking through the archive") as tell:
+        found = run(why.find(settings, wanted, since, tell))
     for problem in found.problems:
         click.echo(f"note: {problem}", err=True)
     if not found.lives:

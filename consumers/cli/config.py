@@ -1,13 +1,11 @@
 """The commands `openim-consumers config`."""
 
-import sys
-
 import click
 
 from bridge.cli.config import commands
 from bridge.loading import BadSettings
 from bridge.settings import Settings
-from consumers import modules
+from consumers.cli import handlers
 from consumers.registry import BadHandlers
 from consumers.settings import FriendsApi, Worker
 
@@ -21,10 +19,8 @@ def look_at_handlers(settings: Settings) -> None:
     """
     if not isinstance(settings, Worker):
         return
-    # An App's own modules lie where the command is called.
-    sys.path.insert(0, "")
     try:
-        modules.load(settings.handlers.split(","))
+        handlers.load(settings)
     except BadHandlers as error:
         raise BadSettings([f"CONSUMERS_HANDLERS: {error}"]) from error
 

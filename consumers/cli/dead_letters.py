@@ -1,54 +1,44 @@
 """The commands `openim-consumers dead-letters`."""
 
 import os
-import sys
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeAlias
 
 import click
 
 from bridge import logs
 from bridge.broker import Broker, connect
+from bridge.cli.grammar import BODY, JSON, Tell, confirm, count, progress, rate
 from bridge.commands import (
-    BAD_SETTINGS,
     UNREACHABLE,
     echo,
     fail,
-    problems_explained,
     run,
     settings_or_exit,
+    show,
     who,
 )
 from bridge.logs import printable
 from bridge.topology import dead_letter_queue
 from bridge.waiting import first_of
-from consumers import database, desk, modules
-from consumers.cli.dead_letters_options import Choice, choosing, filters
+from consumers import database, desk
+from consumers.cli.dead_letters_options import CAREFUL, Choice, choosing, filters
+from consumers.cli.handlers import loaded
 from consumers.dead_letter_audit import DISCARD, REPLAY, Act
 from consumers.dead_letters import Groups, Letter, Wanted
 from consumers.dead_letters_shown import (
     Facts,
-    as_json,
     as_lines,
     as_text,
     group,
     in_full,
     in_short,
 )
-from consumers.registry import BadHandlers, Handlers
 from consumers.settings import Worker as Settings
 
 EXAMPLES = 5
 """Letters shown by a dry run."""
-
-CAREFUL = 1000
-"""Letters that are settled without a question, at most."""
-
-PATIENCE = 2.0
-"""Seconds before, and between, words about progress."""
 
 See: TypeAlias = Callable[[Letter], None]
 
@@ -65,17 +55,10 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @filters
 @click.option("--each", is_flag=True, help="Single letters, not groups.")
-@click.option(
-    "-n",
-    "--count",
-    default=50,
-    show_default=True,
-    type=click.IntRange(1, 100_000),
-    help="With --each: show so many at most.",
-)
-@click.option("--json", is_flag=True, help="One JSON object a line.")
+@count(100_000, 50, "With --each: show so many at most.")
+@JSON
 def list_(
-    subscriptions: tuple[str, ...], wanted: Wanted, count: int, *, each: bool, json: bool
+    subscriptions: tuple[str, ...], wanted: Wanted, count: int, *, each: bool, as_json: bool
 ) -> None:
     """Show dead letters, alike ones together: how many, since when, which callbacks.
 
@@ -95,19 +78,21 @@ def list_(
 
     _look(_settings(), subscriptions, see)
     for line in [*lines, *map(group, groups.largest_first())]:
-        echo(as_json(line) if json else as_text(line))
-    if not found and not json:
+        show(line, as_text(line), as_json=as_json)
+    if not found and not as_json:
         echo("no dead letters")
     if each and found > count:
         click.echo(f"and {found - count:,} more: -n shows more", err=True)
 
 
-@dead_letters.command()
+@dead_letters.command("show")
 @click.argument("message_id")
 @click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]...")
-@click.option("--body", is_flag=True, help="Show the body: it is people's conversation.")
-@click.option("--json", is_flag=True, help="One JSON object a line.")
-def show(message_id: str, subscriptions: tuple[str, ...], *, body: bool, json: bool) -> None:
+@BODY
+@JSON
+def show_(
+    message_id: str, subscriptions: tuple[str, ...], *, body: bool, as_json: bool
+) -> None:
     """Show all that is known about a dead letter, and each of its copies.
 
     Example: openim-consumers dead-letters show 0190163d-8694-739b-aea5-966c26f8ad91 --body
@@ -122,16 +107,12 @@ def show(message_id: str, subscriptions: tuple[str, ...], *, body: bool, json: b
     if not found:
         fail(f"no dead letter has the message id {message_id}: `dead-letters list --each`")
     for letter in found:
-        echo(as_json(letter) if json else as_lines(letter))
+        show(letter, as_lines(letter), as_json=as_json)
 
 
 @dead_letters.command()
 @choosing
-@click.option(
-    "--rate",
-    type=click.FloatRange(0, 100_000, min_open=True),
-    help="Letters a second, at most.",
-)
+@rate(None)
 def replay(choice: Choice, rate: float | None) -> None:
     """Bring dead letters back to the work queues they came from, for a first attempt again.
 
@@ -155,58 +136,62 @@ def discard(choice: Choice, reason: str, *, keep_body: bool) -> None:
     _settle(Act(action=DISCARD, who=who(), reason=reason, keep_body=keep_body), choice)
 
 
-@dataclass
-class _Progress:
-    """Tells a terminal how far it has come, if that takes long."""
-
-    verb: str
-    of: int
-    count: int = 0
-    _said: float = field(default_factory=time.monotonic)
-
-    def step(self) -> None:
-        """Note that one more is done."""
-        self.count += 1
-        if time.monotonic() - self._said > PATIENCE and sys.stderr.isatty():
-            self._said = time.monotonic()
-            click.echo(f"{self.verb} {self.count:,} of {self.of:,}", err=True)
-
-
 def _settle(act: Act, choice: Choice, rate: float | None = None) -> None:
-    settings = _settings()
+    settings, as_json = _settings(), choice.as_json
     names, found, examples = _found(settings, choice)
     if not found:
         fail("no dead letter matches")
-    echo(f"{found:,} dead letters match")
+    show({"found": found}, f"{found:,} dead letters match", as_json=as_json)
     if choice.dry_run:
         for letter in examples:
-            echo(as_text(in_short(letter)))
+            show(in_short(letter), as_text(in_short(letter)), as_json=as_json)
         return
-    if found > CAREFUL and not choice.yes:
-        click.confirm(f"{act.action.capitalize()} them?", abort=True)
-    progress = _Progress(f"{act.action}ed", found)
+    if found > CAREFUL:
+        confirm(f"{act.action.capitalize()} them?", yes=choice.yes)
+    verb, done = f"{act.action}ed", _Done()
+    try:
+        with progress(f"{verb} letters", found) as done.tell:
+            _run(_settled(settings, act, names, choice.wanted, rate, done))
+    finally:
+        show({verb: done.count}, f"{verb} {done.count:,} of {found:,}", as_json=as_json)
 
-    async def settle_all(opened: database.Database, broker: Broker) -> None:
+
+@dataclass
+class _Done:
+    """How many letters are settled."""
+
+    count: int = 0
+    tell: Tell = field(default=lambda _: None)
+
+    def step(self) -> None:
+        """Note one more."""
+        self.count += 1
+        self.tell(self.count)
+
+
+async def _settled(  # noqa: PLR0913, PLR0917  # what to do, to what, how
+    settings: Settings,
+    act: Act,
+    names: list[str],
+    wanted: Wanted,
+    rate: float | None,
+    done: _Done,
+) -> None:
+    async def settle_all(broker: Broker) -> None:
         working = desk.Desk(
             broker=broker,
             database=opened,
             act=act,
             confirm_timeout=settings.confirm_timeout,
             rate=rate,
-            done=progress.step,
+            done=done.step,
         )
         for name in names:
-            await working.settle(name, choice.wanted)
+            await working.settle(name, wanted)
 
-    async def settled() -> None:
-        async with database.opened(settings.database_url, connections=1) as opened:
-            await opened.create_tables()
-            await _connected(settings, partial(settle_all, opened))
-
-    try:
-        _run(settled())
-    finally:
-        echo(f"{progress.verb} {progress.count:,} of {found:,}")
+    async with database.opened(settings.database_url, connections=1) as opened:
+        await opened.create_tables()
+        await _connected(settings, settle_all)
 
 
 def _found(settings: Settings, choice: Choice) -> tuple[list[str], int, list[Letter]]:
@@ -232,8 +217,16 @@ def _settings() -> Settings:
 
 def _look(settings: Settings, subscriptions: Sequence[str], see: See) -> list[str]:
     """Look at the letters of subscriptions; give the names of those that have any."""
-    names = subscriptions or [each.subscription for each in loaded_handlers(settings)]
+    names = subscriptions or [each.subscription for each in loaded(settings).handlers]
     having: list[str] = []
+
+    looked_at = 0
+
+    def counted(letter: Letter) -> None:
+        nonlocal looked_at
+        looked_at += 1
+        tell(looked_at)
+        see(letter)
 
     async def look_at_all(broker: Broker) -> None:
         for name in names:
@@ -242,21 +235,11 @@ def _look(settings: Settings, subscriptions: Sequence[str], see: See) -> list[st
                 raise desk.CannotDo(f"there is no queue {dead_letter_queue(name)}")
             if count:
                 having.append(name)
-                await desk.look(broker, name, see)
+                await desk.look(broker, name, counted)
 
-    _run(_connected(settings, look_at_all))
+    with progress("looking at letters") as tell:
+        _run(_connected(settings, look_at_all))
     return having
-
-
-def loaded_handlers(settings: Settings) -> list[Handlers]:
-    """Give the handlers that the settings name, or say why not and exit."""
-    # An App's own modules lie where the command is called.
-    sys.path.insert(0, "")
-    try:
-        loaded = modules.load(settings.handlers.split(","))
-    except BadHandlers as error:
-        fail(str(error), BAD_SETTINGS)
-    return loaded.handlers
 
 
 async def _connected(
@@ -269,10 +252,9 @@ async def _connected(
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
     """Do some work, or say in a sentence what went wrong with it and exit."""
-    with problems_explained():
-        try:
-            run(work)
-        except desk.CannotDo as error:
-            fail(str(error))
-        except database.FAILURES as error:
-            fail(f"the audit log: {printable(database.reason(error))}", UNREACHABLE)
+    try:
+        run(work)
+    except desk.CannotDo as error:
+        fail(str(error))
+    except database.FAILURES as error:
+        fail(f"the audit log: {printable(database.reason(error))}", UNREACHABLE)

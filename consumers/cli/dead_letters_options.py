@@ -7,8 +7,11 @@ from typing import Any, TypeAlias
 
 import click
 
-from bridge.cli.replay import moment
+from bridge.cli.grammar import DRY_RUN, JSON, callback_names, since, until, yes
 from consumers.dead_letters import Wanted
+
+CAREFUL = 1000
+"""Letters that are settled without a question, at most."""
 
 Command: TypeAlias = Callable[..., None]
 
@@ -21,6 +24,7 @@ class Choice:
     wanted: Wanted
     dry_run: bool
     yes: bool
+    as_json: bool
 
 
 def filters(command: Command) -> Command:
@@ -35,13 +39,16 @@ def filters(command: Command) -> Command:
         wrapped,
         click.argument("subscriptions", nargs=-1, metavar="[SUBSCRIPTION]..."),
         click.option("--message-id", default="", help="A message id."),
-        click.option("--command", default="", help="A callback, such as AfterAddFriend."),
+        click.option(
+            "--command",
+            default="",
+            shell_complete=callback_names,
+            help="A callback, such as AfterAddFriend.",
+        ),
         click.option("--error", default="", help="Words of the error."),
         click.option("--user", default="", help="An id that stands in the body."),
-        click.option(
-            "--since", callback=moment, help="Dead then or later, such as 2h or 2026-01-31."
-        ),
-        click.option("--until", callback=moment, help="Dead before."),
+        since("Dead"),
+        until("Dead"),
     )
 
 
@@ -54,15 +61,16 @@ def choosing(command: Command) -> Command:
             raise click.UsageError(
                 "say which letters by an option such as --error, or use --all"
             )
-        names = "subscriptions", "dry_run", "yes"
+        names = "subscriptions", "dry_run", "yes", "as_json"
         choice = Choice(wanted=wanted, **{name: given.pop(name) for name in names})
         command(choice=choice, **given)
 
     return _with(
         filters(wrapped),
         click.option("--all", "everything", is_flag=True, help="All of them, not some."),
-        click.option("--dry-run", is_flag=True, help="Only count them and show five."),
-        click.option("--yes", is_flag=True, help="Do not ask, however many they are."),
+        DRY_RUN,
+        yes(f"above {CAREFUL:,} letters"),
+        JSON,
     )
 
 

@@ -1,32 +1,24 @@
 """The command `openim-consumers`."""
 
 import os
-import sys
 
 import click
 
 from bridge import logs
-from bridge.commands import (
-    BAD_SETTINGS,
-    FAILED,
-    fail,
-    problems_explained,
-    run,
-    settings_or_exit,
-)
+from bridge.cli.grammar import program
+from bridge.commands import FAILED, run, settings_or_exit
 from bridge.waiting import stop_signal
 from consumers import database, modules
 from consumers.cli import config, dead_letters, subscriptions, topology
+from consumers.cli.handlers import loaded
 from consumers.friends.cli import api, friends
 from consumers.listener import listening
 from consumers.messages.cli import messages
-from consumers.registry import BadHandlers
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96})
-@click.version_option(package_name="openim-bridge")
+@program
 def main() -> None:
     """Apply business logic to OpenIM's callbacks, taken from RabbitMQ.
 
@@ -38,24 +30,20 @@ def main() -> None:
 @main.command()
 @click.option("--handlers", help="Modules with handlers, separated by commas.")
 def work(handlers: str | None) -> None:
-    """Run a worker until SIGTERM or Ctrl-C. Run as many as you like."""
+    """Run a worker until SIGTERM or Ctrl-C. Run as many as you like.
+
+    Example: openim-consumers work --handlers shop
+    """
     given = {} if handlers is None else {"CONSUMERS_HANDLERS": handlers}
     settings = settings_or_exit(Settings, {**os.environ, **given})
     logs.set_up(settings.log_format, settings.log_level)
-    # An App's own modules lie where the command is called.
-    sys.path.insert(0, "")
-    try:
-        loaded = modules.load(settings.handlers.split(","))
-    except BadHandlers as error:
-        fail(str(error), BAD_SETTINGS)
-    with problems_explained():
-        run(_work(settings, loaded))
+    run(_work(settings, loaded(settings)))
 
 
-async def _work(settings: Settings, loaded: modules.Loaded) -> None:
+async def _work(settings: Settings, found: modules.Loaded) -> None:
     stop = stop_signal()
     async with database.opened(settings.database_url, settings.database_connections) as opened:
-        worker = Worker(settings, loaded.handlers, opened, loaded.decisions, _give_up)
+        worker = Worker(settings, found.handlers, opened, found.decisions, _give_up)
         async with listening(worker, settings.host, settings.port):
             await opened.wait_until_ready(stop)
             await worker.run(stop)

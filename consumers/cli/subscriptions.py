@@ -8,19 +8,11 @@ from typing import Any, TypeVar
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.commands import (
-    UNREACHABLE,
-    echo,
-    fail,
-    problems_explained,
-    run,
-    settings_or_exit,
-    show_json,
-    who,
-)
+from bridge.cli.grammar import JSON
+from bridge.commands import UNREACHABLE, fail, run, settings_or_exit, show, who
 from bridge.logs import printable
 from consumers import database, pauses
-from consumers.cli.dead_letters import loaded_handlers
+from consumers.cli.handlers import loaded
 from consumers.console import audit
 from consumers.pauses import PausedBy
 from consumers.settings import Worker as Settings
@@ -40,8 +32,8 @@ def subscriptions() -> None:
 
 
 @subscriptions.command("list")
-@click.option("--json", is_flag=True, help="One JSON object a line.")
-def list_(*, json: bool) -> None:
+@JSON
+def list_(*, as_json: bool) -> None:
     """Show subscriptions: whether people have paused them, who, since when and why.
 
     Example: openim-consumers subscriptions list
@@ -50,16 +42,15 @@ def list_(*, json: bool) -> None:
     names = _names(settings)
     paused = _answer(_read(settings))
     for name in [*names, *sorted(paused.keys() - set(names))]:
-        if json:
-            show_json(_facts(name, paused.get(name)))
-        else:
-            echo(printable(f"{name}  {_state(paused.get(name))}"))
+        by = paused.get(name)
+        show(_facts(name, by), printable(f"{name}  {_state(by)}"), as_json=as_json)
 
 
 @subscriptions.command()
 @click.argument("subscription")
 @click.option("--reason", required=True, help="Why: people see it, and the audit log keeps it.")
-def pause(subscription: str, reason: str) -> None:
+@JSON
+def pause(subscription: str, reason: str, *, as_json: bool) -> None:
     """Have all workers leave a subscription alone; its callbacks wait in RabbitMQ.
 
     What has begun comes to its end, within seconds nothing more is begun, and nothing is lost.
@@ -79,12 +70,14 @@ def pause(subscription: str, reason: str) -> None:
 
     if not _answer(_do(settings, change, "pause", subscription, reason)):
         fail(f"{subscription} is paused already: `subscriptions list` says by whom")
-    echo(f"{subscription} is paused: its workers stop within seconds")
+    about = {"subscription": subscription, "paused": True}
+    show(about, f"{subscription} is paused: its workers stop within seconds", as_json=as_json)
 
 
 @subscriptions.command()
 @click.argument("subscription")
-def resume(subscription: str) -> None:
+@JSON
+def resume(subscription: str, *, as_json: bool) -> None:
     """Have workers go on with a subscription that was paused.
 
     Example: openim-consumers subscriptions resume shop
@@ -96,7 +89,8 @@ def resume(subscription: str) -> None:
 
     if not _answer(_do(settings, change, "resume", subscription)):
         fail(f"nobody has paused {printable(subscription)}: see `subscriptions list`")
-    echo(f"{subscription} goes on: its workers begin within seconds")
+    about = {"subscription": subscription, "paused": False}
+    show(about, f"{subscription} goes on: its workers begin within seconds", as_json=as_json)
 
 
 def _settings() -> Settings:
@@ -104,7 +98,7 @@ def _settings() -> Settings:
 
 
 def _names(settings: Settings) -> list[str]:
-    return sorted(each.subscription for each in loaded_handlers(settings))
+    return sorted(each.subscription for each in loaded(settings).handlers)
 
 
 def _facts(name: str, by: PausedBy | None) -> dict[str, object]:
@@ -150,8 +144,7 @@ async def _do(
 
 
 def _answer(work: Coroutine[Any, Any, Result]) -> Result:
-    with problems_explained():
-        try:
-            return run(work)
-        except database.FAILURES as error:
-            fail(f"the database: {printable(database.reason(error))}", UNREACHABLE)
+    try:
+        return run(work)
+    except database.FAILURES as error:
+        fail(f"the database: {printable(database.reason(error))}", UNREACHABLE)

@@ -9,15 +9,8 @@ import msgspec
 from sqlalchemy.engine import make_url
 
 from bridge import logs, safeguards
-from bridge.commands import (
-    BAD_SETTINGS,
-    UNREACHABLE,
-    echo,
-    fail,
-    problems_explained,
-    run,
-    settings_or_exit,
-)
+from bridge.cli.grammar import JSON, count
+from bridge.commands import BAD_SETTINGS, UNREACHABLE, echo, fail, run, settings_or_exit
 from bridge.logs import printable
 from consumers import database
 from consumers.friends import server, verifications
@@ -39,6 +32,8 @@ def api(token_file: Path | None) -> None:
 
     Settings come from FRIENDS_API_… variables and from the file that FRIENDS_API_CONFIG names;
     GET /openapi.json describes what can be asked for.
+
+    Example: openim-consumers api --token-file friends.token
     """
     settings = settings_or_exit(FriendsApi, os.environ)
     if not settings.token and token_file is not None:
@@ -52,35 +47,29 @@ def api(token_file: Path | None) -> None:
             BAD_SETTINGS,
         )
     logs.set_up(settings.log_format, settings.log_level)
-    with problems_explained():
-        safeguards.check()
-        run(server.serve(settings))
+    safeguards.check()
+    run(server.serve(settings))
 
 
 def _make(token_file: Path) -> None:
     """Write a random token into a file that only its owner may read, unless it is there."""
-    with problems_explained():
-        try:
-            descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
+    try:
+        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
 
 
 @click.command()
 @click.option("--user", default="", help="Only what this user sent or got.")
-@click.option(
-    "-n",
-    "--count",
-    default=20,
-    show_default=True,
-    type=click.IntRange(1, 1000),
-    help="Show so many at most.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@count(1000, 20)
+@JSON
 def friends(user: str, count: int, *, as_json: bool) -> None:
-    """List friend verification messages, newest first."""
+    """List friend verification messages, newest first.
+
+    Example: openim-consumers friends --user user_a
+    """
     settings = settings_or_exit(Worker, os.environ)
     _check_there(settings.database_url)
     try:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from bridge.cli.replay import moment
-from bridge.commands import UNREACHABLE, echo, fail, run, settings_or_exit, who
+from bridge.cli.grammar import DRY_RUN, JSON, Tell, confirm, count, progress, since, until, yes
+from bridge.commands import UNREACHABLE, echo, fail, run, settings_or_exit, show, who
 from bridge.logs import printable
 from consumers import database
 from consumers.friends.reading import reading
@@ -31,18 +31,11 @@ def messages() -> None:
 @messages.command()
 @click.option("--conversation", required=True, help="Its id, such as si_ann_ben or sg_4711.")
 @click.option("--text", default="", help="Words or parts of words that all must be in it.")
-@click.option("--since", callback=moment, help="Sent then or later: 2h, 2026-01-31.")
-@click.option("--until", callback=moment, help="Sent before.")
-@click.option(
-    "-n",
-    "--count",
-    default=50,
-    show_default=True,
-    type=click.IntRange(1, 1000),
-    help="Show so many at most.",
-)
-@click.option("--cursor", default="", help="Go on behind a page that ended with this.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@since("Sent")
+@until("Sent")
+@count(1000, 50)
+@click.option("--cursor", help="Go on behind a page that ended with this.")
+@JSON
 def search(  # noqa: PLR0913  # an option each
     conversation: str,
     text: str,
@@ -50,7 +43,7 @@ def search(  # noqa: PLR0913  # an option each
     until: float | None,
     count: int,
     *,
-    cursor: str,
+    cursor: str | None,
     as_json: bool,
 ) -> None:
     """Show messages of a conversation, newest first, without those that were withdrawn.
@@ -61,9 +54,9 @@ def search(  # noqa: PLR0913  # an option each
         conversation_id=conversation, words=tuple(text.split()), since=since, until=until
     )
     try:
-        behind = searching.place(cursor) if cursor else None
+        behind = None if cursor is None else searching.place(cursor)
     except searching.BadCursor as error:
-        raise click.UsageError(str(error)) from error
+        raise click.BadParameter(str(error), param_hint="--cursor") from error
     page = _answer(_page(_url(), wanted, behind, count))
     for message in page.messages:
         sent = f"{_time(message.sent_ms)}  {message.send_id}: {message.text}"
@@ -82,22 +75,25 @@ def _time(sent_ms: int) -> str:
 @messages.command()
 @click.option("--user", required=True, help="Who sent what is to be erased.")
 @click.option("--reason", required=True, help="Kept in the audit log.")
-@click.option("--dry-run", is_flag=True, help="Only count.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def erase(user: str, reason: str, *, dry_run: bool, yes: bool) -> None:
+@DRY_RUN
+@yes("always")
+@JSON
+def erase(user: str, reason: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove all messages that a user has sent, for good.
 
-    Those received until now do not come back, even when callbacks are replayed. Example:
-    openim-consumers messages erase --user user_a --reason "asked by mail"
+    Those received until now do not come back, even when callbacks are replayed.
+
+    Example: openim-consumers messages erase --user user_a --reason "asked by mail"
     """
     url = _url()
     found = _answer(_count(url, user))
-    echo(printable(f"{found:,} messages of {user}"))
+    show({"found": found}, printable(f"{found:,} messages of {user}"), as_json=as_json)
     if dry_run:
         return
-    if not yes:
-        click.confirm("Erase them?", abort=True)
-    echo(f"{_answer(_erase(url, user, reason)):,} erased")
+    confirm("Erase them?", yes=yes)
+    with progress("erasing", found) as tell:
+        erased = _answer(_erase(url, user, reason, tell))
+    show({"erased": erased}, f"{erased:,} erased", as_json=as_json)
 
 
 def _url() -> str:
@@ -121,7 +117,7 @@ async def _count(url: str, user: str) -> int:
         return await archive.count_of(transaction, user)
 
 
-async def _erase(url: str, user: str, reason: str) -> int:
+async def _erase(url: str, user: str, reason: str, tell: Tell) -> int:
     total, erased = 0, archive.REMOVED_AT_ONCE
     async with database.opened(url) as opened:
         async with opened.transaction() as transaction:
@@ -130,4 +126,5 @@ async def _erase(url: str, user: str, reason: str) -> int:
             async with opened.transaction() as transaction:
                 erased = await archive.erase(transaction, user)
             total += erased
+            tell(total)
     return total
