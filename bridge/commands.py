@@ -13,12 +13,11 @@ from typing import Any, NoReturn, TypeVar
 import click
 import orjson
 
-from bridge.broker import BrokerError
 from bridge.callers import USER
+from bridge.deliveries import BrokerError
 from bridge.journal import JournalBroken
 from bridge.lists import named_secrets
 from bridge.loading import BadSettings, SettingsT, load
-from bridge.management import NoManagement
 from bridge.settings import Receiver
 
 FAILED, BAD_SETTINGS, UNREACHABLE, PARTLY, INTERRUPTED = 1, 3, 4, 5, 130
@@ -90,10 +89,12 @@ def problems_explained() -> Iterator[None]:
         sys.exit(BAD_SETTINGS)
     except JournalBroken as error:
         fail(str(error), BAD_SETTINGS)
-    except (BrokerError, NoManagement) as error:
+    except BrokerError as error:
         fail(str(error), UNREACHABLE)
     except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
+        # By whoever is in front of it, so no error, and all that there is to say.
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         raise  # nobody reads any more: click ends quietly
     except OSError as error:

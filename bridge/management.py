@@ -10,12 +10,12 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from bridge.deliveries import Seconds
+from bridge.deliveries import BrokerError, Seconds
 from bridge.tls import client_context
 from bridge.topology import Binding
 
 
-class NoManagement(Exception):
+class NoManagement(BrokerError):
     """The API did not do what it was asked; the message says why. Nothing else is amiss."""
 
 

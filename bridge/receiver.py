@@ -19,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from bridge import contract, probes, refusals
+from bridge.arrival import body_of, callback_in, way_of
 from bridge.asking import Asked, Asking, Heard
 from bridge.callers import Callers
 from bridge.encoding import Encoder
@@ -28,16 +29,7 @@ from bridge.logs import Sampled
 from bridge.metrics import Metrics
 from bridge.policy import Case, Decided, Policy, Question
 from bridge.refusals import Refusals, as_json, too_slow
-from bridge.request import (
-    LONGEST_ID,
-    Callback,
-    Rejected,
-    body_of,
-    callback_in,
-    clean,
-    fields_in,
-    way_of,
-)
+from bridge.request import LONGEST_ID, Callback, Rejected, clean, fields_in
 from bridge.settings import Receiver as Settings
 from bridge.tls import Certificate
 from bridge.workers import Worker, told

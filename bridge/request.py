@@ -1,13 +1,10 @@
-"""What is read from a request, within limits: anybody may send anything.
+"""A request as its caller made it, within limits: anybody may send anything.
 
-Each function raises `Rejected` for what it cannot take; nothing of the request is ever quoted.
+What cannot be taken is `Rejected`; nothing of the request is ever quoted.
 """
 
-import asyncio
 import re
 from typing import NamedTuple
-
-from aiohttp import web
 
 from bridge import contract
 
@@ -48,40 +45,6 @@ class Callback(NamedTuple):
     traceparent: str
 
 
-async def body_of(request: web.BaseRequest, most: int, timeout: float) -> bytes:
-    """Give the body, if it has `most` bytes at most and arrives within `timeout` seconds."""
-    too_large = f"a body may have {most} bytes at most"
-    if (request.content_length or 0) > most:
-        raise Rejected(413, "size", too_large)
-    try:
-        body = await _received(request, timeout)
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Rejected(413, "size", too_large) from error
-    except TimeoutError as error:
-        raise Rejected(408, "stalled", "the body did not arrive in time") from error
-    except ConnectionError as error:
-        raise Rejected(400, "cut", "the caller left before its body was here") from error
-    _check_encoding(request, body)
-    return body
-
-
-async def _received(request: web.BaseRequest, timeout: float) -> bytes:
-    if request.content.is_eof():
-        return await request.read()
-    async with asyncio.timeout(timeout):
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await request.read()
-
-
-def _check_encoding(request: web.BaseRequest, body: bytes) -> None:
-    """Refuse a compressed body: OpenIM sends none, and unpacking has no bound."""
-    content = request.headers.get("Content-Encoding", "identity")
-    transfer = request.headers.get("Transfer-Encoding", "chunked")
-    if content.lower() != "identity" or transfer.lower() != "chunked":
-        raise Rejected(415, "encoding", "a body must not be compressed or encoded", body)
-
-
 def fields_in(command: str, body: bytes) -> dict[str, object]:
     """Give the JSON fields of a body that is what its path says."""
     try:
@@ -91,20 +54,6 @@ def fields_in(command: str, body: bytes) -> dict[str, object]:
     if fields.get("callbackCommand", command) != command:
         raise Rejected(400, "command", "path and body name different commands", body)
     return fields
-
-
-def callback_in(request: web.BaseRequest, command: str, query: str, body: bytes) -> Callback:
-    """Give what a request says."""
-    headers = request.headers
-    operation_id = headers.get("operationID", "")
-    return Callback(command, body, query, operation_id, headers.get("traceparent", ""))
-
-
-def way_of(request: web.BaseRequest) -> str:
-    """Give what proxies say of the way that a request took."""
-    # Not `getall`: what aiohttp could not parse has a plain dict for its headers.
-    given = request.headers.items()
-    return ",".join(value for name, value in given if name.title() == "X-Forwarded-For")
 
 
 def further_headers(callback: Callback) -> dict[str, str]:

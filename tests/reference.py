@@ -93,7 +93,9 @@ def commands(name: str, group: click.Group) -> str:
 
 def all_commands(name: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
     """Give the commands of a program with what stands before each, those in groups too."""
-    for each in group.commands.values():
+    context = click.Context(group)
+    found = [group.get_command(context, each) for each in group.list_commands(context)]
+    for each in filter(None, found):
         yield name, each
         if isinstance(each, click.Group):
             yield from all_commands(f"{name} {each.name}", each)

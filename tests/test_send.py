@@ -104,7 +104,7 @@ async def test_send_begins_at_once_however_often_it_is_to_repeat(tmp_path: Path)
         command.interrupt()
         code = await command.ended()
     assert memory < 150_000_000
-    assert (code, command.err) == (130, "error: interrupted\n")
+    assert (code, command.err) == (130, "interrupted\n")
     assert " callbacks, 0 failed; " in command.out
 
 

@@ -108,4 +108,4 @@ def commands(program: str, kinds: Kinds, more: More) -> click.Group:
     return group
 
 
-COMMANDS: tuple[click.Command, ...] = (commands("openim-bridge", (Receiver,), look_at_policy),)
+group = commands("openim-bridge", (Receiver,), look_at_policy)

@@ -70,6 +70,3 @@ def _in_words(
 def _lines(found: dict[str, object]) -> list[str]:
     reply = orjson.dumps(found["reply"]).decode()
     return [f"{name}: {value}" for name, value in {**found, "reply": reply}.items()]
-
-
-COMMANDS: tuple[click.Command, ...] = (decide,)

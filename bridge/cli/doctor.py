@@ -133,6 +133,3 @@ def _wrapped(text: str) -> str:
         logs.printable(text), _TEXT, break_long_words=False, break_on_hyphens=False
     )
     return f"\n{_INDENT}".join(lines)
-
-
-COMMANDS: tuple[click.Command, ...] = (doctor,)

@@ -35,6 +35,3 @@ def schema(document: str | None, output: Path | None) -> None:
             path = output / DOCUMENTS[name].file
             path.write_text(DOCUMENTS[name].make(), encoding="utf-8")
             echo(f"{path}: written")
-
-
-COMMANDS: tuple[click.Command, ...] = (schema,)

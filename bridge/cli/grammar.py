@@ -3,16 +3,17 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any, TextIO, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
 
-from bridge import openim
 from bridge.commands import INTERRUPTED, fail, problems_explained
+from bridge.contract import EVENTS
 from bridge.downstream import UnknownPattern, patterns
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -26,19 +27,58 @@ PATIENCE, OFTEN = 2.0, 0.2
 
 
 class Program(click.Group):
-    """A program: whatever ends a command early ends it with a line and an exit code."""
+    """A program, whose commands are imported when they are wanted: each needs much else.
 
-    def invoke(self, ctx: click.Context) -> object:
+    Whatever ends a command early ends it with a line and an exit code.
+
+    Attributes:
+        places: Of its commands, by name: module and attribute, as in an entry point.
+        added: The group of entry points that name further ones; "" for none.
+
+    """
+
+    places: Mapping[str, str]
+    added: str
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Name them all."""
+        return sorted({*self.places, *self._further()})
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Import one, if there is one of that name."""
+        place = self.places.get(name) or self._further().get(name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        found: click.Command = getattr(import_module(module), attribute)
+        return found
+
+    def _further(self) -> dict[str, str]:
+        if not self.added:
+            return {}
+        # It takes longer to import than most commands to run.
+        metadata = import_module("importlib.metadata")
+        return {each.name: each.value for each in metadata.entry_points(group=self.added)}
+
+    def invoke(self, context: click.Context) -> object:
         """Run the command that was named."""
         with problems_explained():
-            return super().invoke(ctx)
+            return super().invoke(context)
 
 
-def program(main: Callable[[], None]) -> Program:
+def program(
+    places: Mapping[str, str], added: str = ""
+) -> Callable[[Callable[[], None]], Program]:
     """Make a program of a function whose docstring says what it is for."""
-    context = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
-    versioned = click.version_option(package_name="openim-bridge")(main)
-    return click.group(cls=Program, context_settings=context)(versioned)
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 96}
+
+    def made(main: Callable[[], None]) -> Program:
+        versioned = click.version_option(package_name="openim-bridge")(main)
+        group = click.group(cls=Program, context_settings=settings)(versioned)
+        group.places, group.added = places, added
+        return group
+
+    return made
 
 
 def moment(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -72,7 +112,7 @@ def callback_names(
     _context: click.Context, _parameter: click.Parameter, begun: str
 ) -> list[CompletionItem]:
     """Complete the name of a callback, in short or in full."""
-    long = openim.commands()
+    long = sorted(event.command for event in EVENTS)
     every = [name.removeprefix("callback").removesuffix("Command") for name in long] + long
     return [CompletionItem(name) for name in every if name.lower().startswith(begun.lower())]
 

@@ -146,6 +146,3 @@ def _show(number: int, payload: bytes, *, body: bool, as_json: bool) -> None:
         } | ({"body": message.body.decode(errors="replace")} if body else {})
     line = "  ".join(printable(str(value)) for value in about.values() if value != "")
     show(about, line, as_json=as_json)
-
-
-COMMANDS: tuple[click.Command, ...] = (group,)

@@ -111,6 +111,3 @@ def replayed(  # noqa: PLR0913  # what, where to, and how
 
 def _duration(seconds: float) -> str:
     return str(timedelta(seconds=max(round(seconds), 1)))
-
-
-COMMANDS: tuple[click.Command, ...] = (replay_,)

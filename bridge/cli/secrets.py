@@ -198,6 +198,3 @@ def _explained() -> Iterator[None]:
         yield
     except (CannotChange, OSError) as error:
         fail(str(error))
-
-
-COMMANDS: tuple[click.Command, ...] = (group,)

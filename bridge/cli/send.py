@@ -83,6 +83,3 @@ def where(url: str | None) -> str:
         return own_url() if url is None else sending.checked(url)
     except sending.CannotSend as error:
         raise click.UsageError(str(error)) from error
-
-
-COMMANDS: tuple[click.Command, ...] = (send,)

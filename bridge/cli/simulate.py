@@ -182,6 +182,3 @@ def _figures(plan: Plan, outcome: Outcome) -> dict[str, object]:
         numbers = {name: getattr(counts, name) for name in ROWS}
         found[phase] = numbers | {"blocked": counts.blocked.count} | figures
     return found
-
-
-COMMANDS: tuple[click.Command, ...] = (simulate,)

@@ -220,6 +220,3 @@ def snippet(language: str, wanted: Wanted) -> str:
     names = ", ".join(f'"{queue}"' for queue in wanted.queues)
     prefetch = 1 if wanted.partitions else PREFETCH
     return Template(text).substitute(queues=names, prefetch=prefetch).rstrip()
-
-
-COMMANDS: tuple[click.Command, ...] = (subscribe,)

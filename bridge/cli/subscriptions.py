@@ -109,6 +109,3 @@ def subscriptions_(*, as_json: bool) -> None:
 def _row(*cells: str) -> str:
     name, messages, consumers, oldest, ordered, patterns = cells
     return f"{name:20} {messages:>12} {consumers:>9} {oldest:>10}  {ordered:7}  {patterns}"
-
-
-COMMANDS: tuple[click.Command, ...] = (unsubscribe, subscriptions_)

@@ -201,4 +201,4 @@ async def _applied(target: Target, missing: Topology, doomed: Sequence[Binding])
             await api.unbind(binding)
 
 
-COMMANDS: tuple[click.Command, ...] = (commands("openim-bridge", _own),)
+group = commands("openim-bridge", _own)

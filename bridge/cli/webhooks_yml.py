@@ -147,6 +147,3 @@ def _read(file: Path) -> CommentedMap:
 def _meant(event: type[Event], patterns: tuple[str, ...]) -> bool:
     # The fourth word of a key is the partition, which no pattern is about.
     return any(matches(pattern, f"{event.routing_key}.p00") for pattern in patterns)
-
-
-COMMANDS: tuple[click.Command, ...] = (group,)

@@ -36,6 +36,3 @@ def why_(wanted: str, since: float | None, *, as_json: bool) -> None:
             echo(why_text.as_text(life))
     if found.more:
         click.echo(f"note: more than {why.MOST} callbacks have this id", err=True)
-
-
-COMMANDS: tuple[click.Command, ...] = (why_,)

@@ -1,7 +1,5 @@
 """The commands `openim-consumers config`."""
 
-import click
-
 from bridge.cli.config import commands
 from bridge.loading import BadSettings
 from bridge.settings import Settings
@@ -25,6 +23,4 @@ def look_at_handlers(settings: Settings) -> None:
         raise BadSettings([f"CONSUMERS_HANDLERS: {error}"]) from error
 
 
-COMMANDS: tuple[click.Command, ...] = (
-    commands("openim-consumers", (Worker, FriendsApi), look_at_handlers),
-)
+group = commands("openim-consumers", (Worker, FriendsApi), look_at_handlers)

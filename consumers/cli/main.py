@@ -1,66 +1,23 @@
-"""The command `openim-consumers`."""
+"""The command `openim-consumers`, and where each of its own is."""
 
-import os
-
-import click
-
-from bridge import logs
 from bridge.cli.grammar import program
-from bridge.commands import FAILED, run, settings_or_exit
-from bridge.waiting import stop_signal
-from consumers import database, modules
-from consumers.cli import config, dead_letters, subscriptions, topology
-from consumers.cli.handlers import loaded
-from consumers.friends.cli import api, friends
-from consumers.listener import listening
-from consumers.messages.cli import messages
-from consumers.settings import Worker as Settings
-from consumers.worker import Worker
+
+COMMANDS = {
+    "api": "consumers.friends.cli:api",
+    "config": "consumers.cli.config:group",
+    "dead-letters": "consumers.cli.dead_letters:dead_letters",
+    "friends": "consumers.friends.cli:friends",
+    "messages": "consumers.messages.cli:messages",
+    "subscriptions": "consumers.cli.subscriptions:subscriptions",
+    "topology": "consumers.cli.topology:group",
+    "work": "consumers.cli.work:work",
+}
 
 
-@program
+@program(COMMANDS)
 def main() -> None:
     """Apply business logic to OpenIM's callbacks, taken from RabbitMQ.
 
     Settings come from CONSUMERS_… variables and from the file that CONSUMERS_CONFIG names;
     docs/reference.md lists them.
     """
-
-
-@main.command()
-@click.option("--handlers", help="Modules with handlers, separated by commas.")
-def work(handlers: str | None) -> None:
-    """Run a worker until SIGTERM or Ctrl-C. Run as many as you like.
-
-    Example: openim-consumers work --handlers shop
-    """
-    given = {} if handlers is None else {"CONSUMERS_HANDLERS": handlers}
-    settings = settings_or_exit(Settings, {**os.environ, **given})
-    logs.set_up(settings.log_format, settings.log_level)
-    run(_work(settings, loaded(settings)))
-
-
-async def _work(settings: Settings, found: modules.Loaded) -> None:
-    stop = stop_signal()
-    async with database.opened(settings.database_url, settings.database_connections) as opened:
-        worker = Worker(settings, found.handlers, opened, found.decisions, _give_up)
-        async with listening(worker, settings.host, settings.port):
-            await opened.wait_until_ready(stop)
-            await worker.run(stop)
-
-
-def _give_up() -> None:
-    """End at once: what has not ended by itself has no place among what is tidied up."""
-    os._exit(FAILED)
-
-
-for command in (
-    friends,
-    api,
-    messages,
-    dead_letters.dead_letters,
-    subscriptions.subscriptions,
-    *config.COMMANDS,
-    *topology.COMMANDS,
-):
-    main.add_command(command)

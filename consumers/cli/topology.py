@@ -2,8 +2,6 @@
 
 import os
 
-import click
-
 from bridge.cli.topology import Target, commands
 from bridge.commands import settings_or_exit
 from consumers import needs
@@ -17,4 +15,4 @@ def _target() -> Target:
     return Target(settings=settings, wanted=needs.all_of(handlers, settings))
 
 
-COMMANDS: tuple[click.Command, ...] = (commands("openim-consumers", _target),)
+group = commands("openim-consumers", _target)

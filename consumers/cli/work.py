@@ -1,0 +1,41 @@
+"""The command `openim-consumers work`."""
+
+import os
+
+import click
+
+from bridge import logs
+from bridge.commands import FAILED, run, settings_or_exit
+from bridge.waiting import stop_signal
+from consumers import database, modules
+from consumers.cli.handlers import loaded
+from consumers.listener import listening
+from consumers.settings import Worker as Settings
+from consumers.worker import Worker
+
+
+@click.command()
+@click.option("--handlers", help="Modules with handlers, separated by commas.")
+def work(handlers: str | None) -> None:
+    """Run a worker until SIGTERM or Ctrl-C. Run as many as you like.
+
+    Example: openim-consumers work --handlers shop
+    """
+    given = {} if handlers is None else {"CONSUMERS_HANDLERS": handlers}
+    settings = settings_or_exit(Settings, {**os.environ, **given})
+    logs.set_up(settings.log_format, settings.log_level)
+    run(_work(settings, loaded(settings)))
+
+
+async def _work(settings: Settings, found: modules.Loaded) -> None:
+    stop = stop_signal()
+    async with database.opened(settings.database_url, settings.database_connections) as opened:
+        worker = Worker(settings, found.handlers, opened, found.decisions, _give_up)
+        async with listening(worker, settings.host, settings.port):
+            await opened.wait_until_ready(stop)
+            await worker.run(stop)
+
+
+def _give_up() -> None:
+    """End at once: what has not ended by itself has no place among what is tidied up."""
+    os._exit(FAILED)
