@@ -29,6 +29,9 @@ STALE: Seconds = 60.0
 WANTED: Seconds = 30.0
 """How long after somebody looked they count as looking on."""
 
+PATIENCE: Seconds = 10.0
+"""How long somebody waits who wants to see one letter while others are looked at."""
+
 EXAMPLES = 20
 """Letters of a group that are named."""
 
@@ -93,6 +96,8 @@ class Letters:
         self._watch = watch
         self._asked = float("-inf")
         self._waiting: asyncio.Queue[Job] = asyncio.Queue(maxsize=1)
+        self._turn = asyncio.Lock()
+        """Held while letters are lent to us: nobody else sees those meanwhile."""
         self.looks: dict[str, Look] = {}
         self.job: Job | None = None
         """The last one."""
@@ -142,7 +147,7 @@ class Letters:
 
         trouble = ""
         try:
-            async with self._connected() as broker:
+            async with self._turn, self._connected() as broker:
                 if await desk.count(broker, name):
                     await first_of(broker.until_lost(), desk.look(broker, name, see))
         except (BrokerError, desk.CannotDo) as error:
@@ -153,7 +158,7 @@ class Letters:
 
     async def _settle(self, job: Job) -> None:
         try:
-            async with self._connected() as broker:
+            async with self._turn, self._connected() as broker:
                 working = desk.Desk(
                     broker=broker,
                     database=self._database,
@@ -185,9 +190,19 @@ class Letters:
 
         Raises:
             BrokerError: RabbitMQ is away.
-            CannotDo: its queue must not be looked at.
+            CannotDo: its queue must not be looked at, or others are settled now.
 
         """
+        try:
+            await asyncio.wait_for(self._turn.acquire(), PATIENCE)
+        except TimeoutError as error:
+            raise desk.CannotDo("letters are being looked at or settled: try again") from error
+        try:
+            return await self._shown(subscription, message_id, body=body)
+        finally:
+            self._turn.release()
+
+    async def _shown(self, subscription: str, message_id: str, *, body: bool) -> Facts | None:
         found: list[Facts] = []
 
         def see(letter: Letter) -> None:
