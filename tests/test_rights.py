@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ from bridge.archive import as_it_is
 from bridge.broker import connect
 from bridge.contract import AfterAddFriend, AfterAddFriendAgree
 from bridge.rights import USERS, definitions, pattern
+from consumers.console.routes import TABS
 from consumers.registry import Handlers, Reject, Retry
 from tests.brokers import OwnBroker, RabbitMQ
 from tests.commands import BRIDGE, CONSUMERS, Command, ran, started
-from tests.running import DEADLINE, bridge, eventually, until
+from tests.console import Console, console
+from tests.running import DEADLINE, Bridge, bridge, eventually, until
 from tests.test_asking import asking, deciding, policy, refused, says_no, verdict
-from tests.test_worker import channel_to, declared, taken_from, working
+from tests.test_console_events import database_in
+from tests.test_worker import channel_to, count, declared, taken_from, working
 
 PASSWORDS = {name: f"the-password-of-{name}" for name in USERS}
 
@@ -190,6 +194,108 @@ async def test_the_operator_looks_replays_and_subscribes(
     await operate(BRIDGE, *("subscribe", "team", "--commands", "friend.*", "--since", "1h"))
     await operate(BRIDGE, "unsubscribe", "team", "--yes")
     assert (await taken_from(broker.admin, WORK)).type == AfterAddFriendAgree.command
+
+
+@asynccontextmanager
+async def shown(broker: Allowed, folder: Path) -> AsyncIterator[tuple[Bridge, Console]]:
+    """Run receiver, worker and console, each as its own user; the worker buries agreements."""
+    handlers = Handlers("shop")
+
+    @handlers.on(AfterAddFriend, sql=False)
+    async def take(_event: AfterAddFriend) -> None: ...
+
+    @handlers.on(AfterAddFriendAgree, sql=False)
+    async def bury(_event: AfterAddFriendAgree) -> None:
+        raise Reject("never")
+
+    async with (
+        bridge(folder, broker.url("receiver")) as receiver,
+        working(broker.url("consumers"), database_in(folder), handlers),
+    ):
+        await declared(broker.admin, "shop")
+        user = URL(broker.url("console"))
+        management = URL(broker.management_url).with_user(user.user)
+        where = {
+            "amqp_url": str(user),
+            "management_url": str(management.with_password(user.password)),
+            "callback_url": receiver.url,
+        }
+        async with console(folder, **where) as running:
+            yield receiver, running
+
+
+TROUBLE = "does not answer|no answer|cannot be|is not known|are not known"
+"""What a page says of what it cannot look at."""
+
+
+async def test_the_console_shows_every_page(broker: Allowed, tmp_path: Path) -> None:
+    async with (
+        shown(broker, tmp_path) as (receiver, running),
+        running.person("admin") as person,
+    ):
+        await receiver.openim.post(*openim.sample(AfterAddFriendAgree.command))
+        event = await person.event(AfterAddFriendAgree.command, "dead letter")
+        letter = f"/dead-letter?subscription=shop&id={event.partition('=')[2]}"
+        await person.sees("/dead-letters", "Replay 1")
+        await person.sees("/subscriptions", "Pause shop")
+        paths = [*(tab.path for tab in TABS if tab.listed), event, letter]
+        pages = {path: await person.page(path) for path in paths}
+        body = await person.does("/event/body", id=event.partition("=")[2])
+    found = {path: re.findall(TROUBLE, page) for path, page in pages.items()}
+    assert found == {path: [] for path in paths}
+    assert body[0] == 200
+
+
+async def test_the_console_does_all_that_people_ask_of_it(
+    broker: Allowed, tmp_path: Path
+) -> None:
+    async with (
+        shown(broker, tmp_path) as (_, running),
+        running.person("operator") as person,
+    ):
+        await person.does("/setup/sample", command=AfterAddFriendAgree.command)
+        letter = {"subscription": "shop", "error": "Reject: never"}
+        await person.sees("/dead-letters", "Replay 1")
+        await person.does("/dead-letters/replay", **letter)
+        await person.sees("/dead-letters", "Replayed 1")
+        await person.sees("/dead-letters", "replayed 1 times")
+        await person.does("/dead-letters/discard", **letter, reason="a test")
+        await person.sees("/dead-letters", "Discarded 1")
+        await person.sees("/dead-letters", "No dead letters.")
+        await person.does("/subscriptions/pause", subscription="shop", reason="a test")
+        sent = await person.does("/setup/sample", command=AfterAddFriend.command)
+        event = await person.event(AfterAddFriend.command, "no attempt yet")
+        await person.sees(event, "shop is paused by operator@console")
+        await person.does("/subscriptions/resume", subscription="shop")
+        await person.event(AfterAddFriend.command, "handled")
+    assert "The receiver answered in" in sent[1]
+
+
+async def test_the_console_says_which_right_it_lacks(broker: Allowed, tmp_path: Path) -> None:
+    async with (
+        shown(broker, tmp_path) as (receiver, running),
+        running.person("operator") as person,
+    ):
+        await receiver.openim.post(*openim.sample(AfterAddFriendAgree.command))
+        await person.sees("/dead-letters", "Replay 1")
+        await forbid(broker, "console")
+        letter = {"subscription": "shop", "error": "Reject: never"}
+        await person.does("/dead-letters/replay", **letter)
+        page = await person.sees("/dead-letters", "It ended early")
+        left = await eventually(lambda: count(broker.admin, DEAD), lambda left: left == 1)
+    assert "ACCESS_REFUSED" in page
+    assert topology.RETRY in page
+    assert left == 1
+
+
+async def forbid(broker: Allowed, user: str) -> None:
+    """Have a user publish nothing any more."""
+    host = URL(broker.admin).path.removeprefix("/")
+    rights = {"configure": ".*", "write": "^$", "read": ".*"}
+    async with aiohttp.ClientSession(raise_for_status=True) as api:
+        await api.put(
+            URL(f"{broker.management_url}/api/permissions/") / host / user, json=rights
+        )
 
 
 async def get(channel: AbstractChannel, queue: str) -> None:
