@@ -1,7 +1,8 @@
 """Measures receiver and workers against others, in one run, as a table.
 
     make bench                     everything, medians of five interleaved rounds
-    make bench ARGS=consumers      the workers only; or `receiver`, `decisions`, `partitions`
+    make bench ARGS=consumers      the workers only; or `receiver`, `decisions`,
+                                   `console`, `partitions`
     make bench ARGS="--rounds 3 --plot times.svg"
 
 Every figure stands beside something measured in the same minutes on the same machine, for
@@ -29,6 +30,7 @@ from typing import TypeAlias
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "deploy"), str(HERE.parent)]
 
+import console_rows  # noqa: E402
 import consumer_rows  # noqa: E402
 import decision_rows  # noqa: E402
 import partition_rows  # noqa: E402
@@ -406,6 +408,7 @@ PARTS: dict[str, Part] = {
     "receiver": (MEASUREMENTS, (replies, rates, storage)),
     "decisions": (decision_rows.MEASUREMENTS, (decision_rows.deciding,)),
     "consumers": (consumer_rows.MEASUREMENTS, (consumer_rows.consuming, consumer_rows.writing)),
+    "console": (console_rows.MEASUREMENTS, (console_rows.watching,)),
     "partitions": (partition_rows.MEASUREMENTS, (partition_rows.handing_over,)),
 }
 

@@ -6,6 +6,7 @@ start, needs no sync, and forgets the oldest when it is full.
     event    one row for each callback, by the order in the archive
     party    which users and groups an event names
     attempt  what came of each attempt of each handler
+    work     what each worker did, by minutes: attempts added up as they come
 """
 
 import asyncio
@@ -23,6 +24,9 @@ Row: TypeAlias = sqlite3.Row
 
 ATTEMPTS_EACH = 5
 """Attempts that are kept, for each event that is."""
+
+MINUTES = 60
+"""For which it is kept what workers did."""
 
 _SCHEMA = """
 CREATE TABLE event (
@@ -45,7 +49,19 @@ CREATE TABLE attempt (
     began_ms INTEGER NOT NULL, seconds REAL NOT NULL, worker TEXT NOT NULL,
     host TEXT NOT NULL, error TEXT NOT NULL, again_ms INTEGER,
     UNIQUE (message_id, subscription, handler, attempt, began_ms));
-CREATE INDEX attempt_by_time ON attempt (began_ms);
+CREATE TABLE work (
+    minute INTEGER NOT NULL, subscription TEXT NOT NULL, host TEXT NOT NULL,
+    worker TEXT NOT NULL, count INTEGER NOT NULL, failed INTEGER NOT NULL,
+    seconds REAL NOT NULL, last_ms INTEGER NOT NULL,
+    PRIMARY KEY (minute, subscription, host, worker)) WITHOUT ROWID;
+CREATE TRIGGER work_grows AFTER INSERT ON attempt BEGIN
+    INSERT INTO work VALUES (
+        new.began_ms / 60000, new.subscription, new.host, new.worker, 1,
+        new.outcome IN ('waits', 'dead_letter'), new.seconds, new.began_ms)
+    ON CONFLICT DO UPDATE SET
+        count = count + 1, failed = failed + excluded.failed,
+        seconds = seconds + excluded.seconds, last_ms = MAX(last_ms, excluded.last_ms);
+END;
 """
 
 _WORST = ("dead_letter", "paused", "waits", "handled", "duplicate")
@@ -179,6 +195,7 @@ class Index:
                 "DELETE FROM attempt WHERE number <= (SELECT MAX(number) FROM attempt) - ?",
                 (self._most * ATTEMPTS_EACH,),
             )
+            sql.execute("DELETE FROM work WHERE minute < ?", (time.time() // 60 - MINUTES,))
 
     async def _ask(self, query: str, values: Iterable[Any] = ()) -> list[Row]:
         async with self._read_turn:
@@ -188,21 +205,20 @@ class Index:
 
     async def events(self, wanted: Wanted, most: int) -> list[Row]:
         """Give events, the newest first."""
-        sources, conditions, values = ["event AS e"], ["TRUE"], list[Any]()
-        for kind, id_ in ((USER, wanted.user), (GROUP, wanted.group)):
-            if id_:
-                name = f"p{kind}"
-                sources.append(
-                    f"JOIN party AS {name} ON {name}.seq = e.seq AND {name}.kind = {kind}"
-                    f" AND {name}.id = ?"
-                )
-                values.append(id_)
+        conditions, values = ["TRUE"], list[Any]()
+        parties = [each for each in ((USER, wanted.user), (GROUP, wanted.group)) if each[1]]
+        names = [f"p{kind}" for kind, _ in parties]
+        for name, (kind, id_) in zip(names, parties, strict=True):
+            conditions.append(f"{name}.seq = e.seq AND {name}.kind = {kind} AND {name}.id = ?")
+            values.append(id_)
+        # In this order SQLite goes down the index of the first, and need not sort.
+        sources = " CROSS JOIN ".join([*(f"party AS {name}" for name in names), "event AS e"])
         for condition, value in _conditions(wanted):
             conditions.append(condition)
             values += value
         return await self._ask(
-            f"SELECT e.* FROM {' '.join(sources)} WHERE {' AND '.join(conditions)}"  # noqa: S608
-            " ORDER BY e.seq DESC LIMIT ?",
+            f"SELECT e.* FROM {sources} WHERE {' AND '.join(conditions)}"  # noqa: S608
+            f" ORDER BY {[*names, 'e'][0]}.seq DESC LIMIT ?",
             [*values, most],
         )
 
@@ -227,11 +243,11 @@ class Index:
         found = await self._ask(
             "SELECT command, COUNT(*) AS count, MAX(seq) AS seq FROM event GROUP BY command"
         )
+        places = ",".join(str(row["seq"]) for row in found)
         times = {
             row["seq"]: row["received_ms"]
             for row in await self._ask(
-                "SELECT seq, received_ms FROM event WHERE seq IN"
-                " (SELECT MAX(seq) FROM event GROUP BY command)"
+                f"SELECT seq, received_ms FROM event WHERE seq IN ({places})"  # noqa: S608
             )
         }
         return {row["command"]: (row["count"], times.get(row["seq"], 0)) for row in found}
@@ -239,18 +255,20 @@ class Index:
     async def span(self) -> tuple[int, int | None]:
         """Give how many events are here, and when the oldest was received."""
         (row,) = await self._ask(
-            "SELECT COALESCE(MAX(seq) - MIN(seq) + 1, 0) AS count,"
-            " (SELECT received_ms FROM event ORDER BY seq LIMIT 1) AS oldest FROM event"
+            # Each by itself is a look at one end of the table, together they are a scan.
+            "SELECT COALESCE((SELECT MAX(seq) FROM event) + 1 - (SELECT MIN(seq) FROM event),"
+            " 0) AS count, (SELECT received_ms FROM event ORDER BY seq LIMIT 1) AS oldest"
         )
         return row["count"], row["oldest"]
 
     async def workers(self, seconds: float) -> list[Row]:
-        """Give which worker tried what lately, and how it went."""
-        since = (time.time() - seconds) * 1000
+        """Give which worker tried what lately, by whole minutes, and how it went."""
+        since = (time.time() - seconds) // 60
         return await self._ask(
-            "SELECT subscription, host, worker, COUNT(*) AS count, AVG(seconds) AS seconds,"
-            " MAX(began_ms) AS last_ms, SUM(outcome IN ('waits', 'dead_letter')) AS failed"
-            " FROM attempt WHERE began_ms > ? GROUP BY subscription, host, worker"
+            "SELECT subscription, host, worker, SUM(count) AS count,"
+            " SUM(seconds) / SUM(count) AS seconds, MAX(last_ms) AS last_ms,"
+            " SUM(failed) AS failed"
+            " FROM work WHERE minute >= ? GROUP BY subscription, host, worker"
             " ORDER BY subscription, host, worker LIMIT 200",
             [since],
         )
