@@ -125,6 +125,27 @@ class Handshake:
         )
         await self._answer(Tx.RollbackOk)
 
+    async def try_to_consume(self, queue: str) -> None:
+        """Ask to consume in a way that RabbitMQ refuses to those who may, too.
+
+        So nothing is ever delivered: rights are looked at first, arguments afterwards.
+
+        Raises:
+            Refused: the user may not, or there is no such queue.
+
+        """
+        self._channels += 1
+        self._send(
+            Channel.Open(),
+            Basic.Consume(queue=queue, arguments={"x-priority": "no number"}),
+            channel=self._channels,
+        )
+        try:
+            await self._answer(Basic.ConsumeOk)
+        except Refused as error:
+            if "PRECONDITION_FAILED" not in str(error):
+                raise
+
     def close(self) -> None:
         """Hang up."""
         self._writer.transport.abort()

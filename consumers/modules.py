@@ -40,8 +40,12 @@ def load(modules: Iterable[str]) -> Loaded:
 def _in_module(name: str) -> Loaded:
     try:
         module = importlib.import_module(name)
-    except (ImportError, SyntaxError) as error:
-        raise BadHandlers(f"the handler module {name} cannot be imported: {error}") from error
+    except BadHandlers:
+        raise
+    except Exception as error:  # whatever an App's code does
+        expected = isinstance(error, ImportError | SyntaxError)
+        why = f"{error}" if expected else f"{type(error).__name__}: {error}"
+        raise BadHandlers(f"the handler module {name} cannot be imported: {why}") from error
     values = vars(module).values()
     found = Loaded(
         [value for value in values if isinstance(value, Handlers)],

@@ -227,7 +227,7 @@ def test_only_what_answers_and_what_calls_handlers_catches_everything() -> None:
         if handler.type is None or "Exception" in ast.unparse(handler.type).split(", ")
     }
     answering = {"bridge.connection", "consumers.console.front", "consumers.deciding"}
-    assert catchers == answering | {"consumers.settling"}
+    assert catchers == answering | {"consumers.settling", "consumers.modules"}
 
 
 @pytest.mark.parametrize("module", CODE, ids=lambda module: module.name)

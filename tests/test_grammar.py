@@ -95,6 +95,7 @@ READS = {
     "openim-consumers config show",
     "openim-consumers dead-letters list",
     "openim-consumers dead-letters show",
+    "openim-consumers doctor",
     "openim-consumers friends",
     "openim-consumers messages search",
     "openim-consumers subscriptions list",

@@ -58,9 +58,8 @@ def doctor(*, file: Path | None, as_json: bool) -> None:
         KEPT,
         management_url=settings.management_url,
     )
-    run(
-        shown([*_here(settings), *rabbitmq.checks, *_openim(settings, file)], rabbitmq, as_json)
-    )
+    checks = [*_here(settings), *rabbitmq.checks, *_openim(settings, file)]
+    run(shown(checks, rabbitmq, as_json=as_json))
 
 
 def _here(settings: Settings) -> list[Check]:
@@ -102,7 +101,7 @@ def settings_or_finding(kind: type[SettingsT], *, as_json: bool) -> SettingsT:
     return settings
 
 
-async def shown(checks: Iterable[Check], rabbitmq: RabbitMQ, as_json: bool) -> None:  # noqa: FBT001
+async def shown(checks: Iterable[Check], rabbitmq: RabbitMQ, *, as_json: bool) -> None:
     """Go through checks and show what comes of each; exit with 1 if one failed."""
     failed = 0
     try:

@@ -14,8 +14,15 @@ _NOT_YET, _EXPIRED, _OTHER_HOST = 9, 10, {62, 64}
 """What OpenSSL calls these (X509_V_ERR_…)."""
 
 
-def problem(error: ssl.SSLCertVerificationError, where: str) -> tuple[str, str]:
-    """Say why a certificate was not accepted, and what to do."""
+def problem(error: ssl.SSLCertVerificationError, where: str, variables: str) -> tuple[str, str]:
+    """Say why a certificate was not accepted, and what to do.
+
+    Args:
+        error: Why not.
+        where: Whose certificate.
+        variables: What the names of our settings about RabbitMQ begin with.
+
+    """
     if error.verify_code == _EXPIRED:
         return f"the certificate of {where} has expired", "renew it"
     if error.verify_code == _NOT_YET:
@@ -27,17 +34,18 @@ def problem(error: ssl.SSLCertVerificationError, where: str) -> tuple[str, str]:
         )
     return (
         f"the certificate of {where} is not trusted: {error.verify_message}",
-        "name the file of the CA that signed it with BRIDGE_AMQP_CA",
+        f"name the file of the CA that signed it with {variables}CA",
     )
 
 
-def expiry(certificate: dict[str, Any] | None, where: str, means: str) -> str:
+def expiry(certificate: dict[str, Any] | None, where: str, means: str, variables: str) -> str:
     """Say for how long a certificate is good.
 
     Args:
         certificate: As `Handshake.certificate` gives it.
         where: Whose.
         means: What it means when it no longer is.
+        variables: As for `problem`.
 
     Raises:
         Wrong: not for long, or nobody verified it.
@@ -47,7 +55,7 @@ def expiry(certificate: dict[str, Any] | None, where: str, means: str) -> str:
         raise Wrong(
             "the certificate is not verified",
             means="whoever is between could read and change callbacks",
-            remedy="take no_verify_ssl out of the URL, and name the CA with BRIDGE_AMQP_CA",
+            remedy=f"take no_verify_ssl out of the URL, and name the CA with {variables}CA",
             warning=True,
         )
     end = certificate["notAfter"]

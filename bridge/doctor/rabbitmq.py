@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from yarl import URL
 
@@ -36,6 +37,7 @@ class RabbitMQ:
         settings: Whose connection it is.
         wanted: What must be there.
         publishes: Exchanges that must take messages, each with a routing key to try.
+        consumes: Queues that must give theirs.
         means: What it means for callbacks when there is no way to RabbitMQ.
         management_url: Of its management API.
         program: Who looks.
@@ -48,6 +50,7 @@ class RabbitMQ:
     means: str
     management_url: str = ""
     program: str = "openim-bridge"
+    consumes: Sequence[str] = ()
     _url: URL = field(init=False)
     _addresses: list[str] = field(default_factory=list)
     _handshake: Handshake | None = None
@@ -57,7 +60,8 @@ class RabbitMQ:
         url = URL(self.settings.broker_url)
         port = url.explicit_port or (5671 if url.scheme == "amqps" else 5672)
         self._url = url.with_port(port)
-        self._variable = f"{self.settings.table.upper()}_AMQP_URL"
+        self._variables = f"{self.settings.table.upper()}_AMQP_"
+        self._variable = f"{self._variables}URL"
         self._where = f"{url.host}:{port}"
 
     @property
@@ -136,6 +140,7 @@ class RabbitMQ:
         if self._url.scheme != "amqps":
             return "not wanted: amqp is plain, so the network must be one's own"
         self.close()
+        variables = self._variables
         try:
             async with self._patiently():
                 context = await tls_context(self._url)
@@ -143,14 +148,16 @@ class RabbitMQ:
                     self._addresses, self._url.port or 0, context, self._url.host
                 )
         except ssl.SSLCertVerificationError as error:
-            raise self._wrong(*certificates.problem(error, self._where)) from error
+            raise self._wrong(*certificates.problem(error, self._where, variables)) from error
         except (OSError, ValueError) as error:
             raise self._wrong(
                 f"no TLS with {self._where}: {getattr(error, 'reason', None) or error}",
                 "use RabbitMQ's TLS port, 5671 by default, or amqp for the plain one; look at"
-                " BRIDGE_AMQP_CA, BRIDGE_AMQP_CERTIFICATE and BRIDGE_AMQP_KEY",
+                f" {variables}CA, {variables}CERTIFICATE and {variables}KEY",
             ) from error
-        return certificates.expiry(self._handshake.certificate, self._where, self.means)
+        return certificates.expiry(
+            self._handshake.certificate, self._where, self.means, variables
+        )
 
     async def _greet(self) -> str:
         async with self._patiently():
@@ -232,20 +239,24 @@ class RabbitMQ:
         return "none: RabbitMQ takes messages"
 
     async def _try_rights(self) -> str:
-        refused: list[str] = []
-        for exchange, key in self.publishes:
+        line, refused = self._on_line, list[str]()
+        for to_try in [
+            *(partial(line.try_to_publish, *each) for each in self.publishes),
+            *(partial(line.try_to_consume, each) for each in self.consumes),
+        ]:
             try:
                 async with self._patiently():
-                    await self._on_line.try_to_publish(exchange, key)
+                    await to_try()
             except Refused as error:
                 refused.append(str(error))
         if refused:
             raise self._wrong(
                 "; ".join(refused),
-                "give the user of " + self._variable + " the right to write there, by"
-                " rabbitmqctl set_permissions or set_topic_permissions",
+                "give the user of " + self._variable + " the right to write there, or to read"
+                " there, by rabbitmqctl set_permissions or set_topic_permissions",
             )
-        return f"may publish to {', '.join(exchange for exchange, _ in self.publishes)}"
+        read = f", and consume {', '.join(self.consumes)}" * bool(self.consumes)
+        return f"may publish to {', '.join(exchange for exchange, _ in self.publishes)}{read}"
 
     async def _compare(self) -> str:
         url, timeout = self.settings.broker_url, self.settings.connect_timeout

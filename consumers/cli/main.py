@@ -6,6 +6,7 @@ COMMANDS = {
     "api": "consumers.friends.cli:api",
     "config": "consumers.cli.config:group",
     "dead-letters": "consumers.cli.dead_letters:dead_letters",
+    "doctor": "consumers.cli.doctor:doctor_",
     "friends": "consumers.friends.cli:friends",
     "messages": "consumers.messages.cli:messages",
     "subscriptions": "consumers.cli.subscriptions:subscriptions",
