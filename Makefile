@@ -75,8 +75,8 @@ bench: setup
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "Needed: uv (pip install uv)"; exit 1; }
-	@$(COMPILE) pyproject.toml --extra speed -o requirements/run.lock
-	@$(COMPILE) pyproject.toml --extra speed --group test --group check \
+	@$(COMPILE) pyproject.toml --extra speed --extra tracing -o requirements/run.lock
+	@$(COMPILE) pyproject.toml --extra speed --extra tracing --group test --group check \
 		-o requirements/dev.lock
 	@$(PYTHON) -c '$(BUILD_REQUIRES)' | $(COMPILE) - -o requirements/build.lock
 

@@ -34,6 +34,7 @@ import console_rows  # noqa: E402
 import consumer_rows  # noqa: E402
 import decision_rows  # noqa: E402
 import partition_rows  # noqa: E402
+import tracing_rows  # noqa: E402
 from private_services import PrivatePostgres, PrivateRabbitMQ, free_port  # noqa: E402
 from table import Figures, Row, both, least, most  # noqa: E402
 
@@ -409,6 +410,7 @@ PARTS: dict[str, Part] = {
     "decisions": (decision_rows.MEASUREMENTS, (decision_rows.deciding,)),
     "consumers": (consumer_rows.MEASUREMENTS, (consumer_rows.consuming, consumer_rows.writing)),
     "console": (console_rows.MEASUREMENTS, (console_rows.watching,)),
+    "tracing": (tracing_rows.MEASUREMENTS, (tracing_rows.tracing,)),
     "partitions": (partition_rows.MEASUREMENTS, (partition_rows.handing_over,)),
 }
 

@@ -90,6 +90,8 @@ class Asked:
     """As OpenIM sent it."""
     message_id: str
     operation_id: str
+    traceparent: str
+    """By which trace it is known; nothing, if by none."""
     body: bytes
     within: float
     """Seconds until the question ends."""
@@ -207,6 +209,7 @@ class Asking:
             headers={
                 DEADLINE: time_ns() // 1_000_000 + int(left * 1000),
                 OPERATION: asked.operation_id,
+                **({"traceparent": asked.traceparent} if asked.traceparent else {}),
             },
             seconds=left,
         )

@@ -13,9 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
+from bridge.accepted import Accepted
 from bridge.contract import problem
 from bridge.plain import MAX_HEADERS, Plain, plain
-from bridge.receiver import Accepted, Receiver
+from bridge.receiver import Receiver
 from bridge.refusals import too_slow
 from bridge.request import Callback, Rejected
 
@@ -137,7 +138,7 @@ class Connection(web.RequestHandler):
         if accepted is not None:
             self._reply, self._message = accepted.reply, accepted.message
             self._set_timer(receiver.settings.reply_timeout, self._give_up)
-            receiver.keep(accepted.message, self._kept)
+            receiver.keep(accepted.message, self._kept, accepted.receipt)
         return True
 
     def _decided(self, accepted: Accepted) -> None:

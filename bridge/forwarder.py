@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from bridge import archive
 from bridge.broker import Broker, BrokerError, connect
@@ -15,6 +15,10 @@ from bridge.settings import Receiver as Settings
 from bridge.topology import BRIDGE, RECEIVED, REFUSED
 from bridge.waiting import Backoff, first_of
 from bridge.wire import Numbered, Outcome, Publisher
+
+if TYPE_CHECKING:
+    from bridge.span_kinds import Publishing
+    from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,9 @@ class Window:
     keep: Send
     """Has RabbitMQ keep what a full queue refused, so that it holds up nobody else."""
 
+    traced: "Publishing | None" = None
+    """The spans of what is published, if traces are made."""
+
     def __init__(self, journal: Journal, metrics: Metrics, most: int) -> None:
         self._journal = journal
         self._metrics = metrics
@@ -89,6 +96,8 @@ class Window:
         self._open.update((number, len(message)) for number, message in messages)
         self._bytes += sum(len(message) for _, message in messages)
         self.last = messages[-1][0]
+        if self.traced:
+            self.traced.begin(messages)
 
     def settle(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
         """Take the outcome of `messages`, as the publisher to RECEIVED reports it."""
@@ -119,6 +128,8 @@ class Window:
             if number > 0:
                 del self._open[number]
                 self._bytes -= len(message)
+        if self.traced:
+            self.traced.confirmed(messages)
         self._journal.confirm(next(iter(self._open)) - 1 if self._open else self.last)
 
     def add_direct(self, confirmed: Confirmed) -> int:
@@ -129,6 +140,8 @@ class Window:
 
     def give_up(self) -> None:
         """Say of what is not in the journal that it was not confirmed."""
+        if self.traced:
+            self.traced.lost()
         while self._direct:
             self._direct.popitem()[1](False)  # noqa: FBT003  # the answer to its name
 
@@ -140,6 +153,7 @@ class Forwarder:
     journal: Journal
     settings: Settings
     metrics: Metrics
+    spans: "Spans | None" = None
     link: Link = field(default_factory=Link)
     _now: tuple[Broker, Window, Publisher] | None = None
     _careful_until: int = 0
@@ -166,6 +180,7 @@ class Forwarder:
 
     async def _publish_over(self, broker: Broker) -> None:
         window = Window(self.journal, self.metrics, self.settings.window)
+        window.traced = self.spans.publishing() if self.spans else None
         window.keep = (await broker.publisher(REFUSED, window.settle_kept)).send
         publisher = await broker.publisher(RECEIVED, window.settle)
         self._note_here()

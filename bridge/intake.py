@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from pamqp import decode
 
+from bridge import traceparent
 from bridge.wire import ACK, BODY, FRAME, FRAME_END, HEADER, METHOD, METHOD_ID, Line
 
 DELIVER = (60, 60)
@@ -94,6 +95,11 @@ class Delivery:
     def operation_id(self) -> str:
         """OpenIM's trace id."""
         return self.text("correlation_id")
+
+    @cached_property
+    def traceparent(self) -> str:
+        """Which trace it belongs to, in W3C's form; nothing, if to none."""
+        return traceparent.found_in(self._properties.get("headers", b""))
 
     @property
     def timestamp(self) -> int:

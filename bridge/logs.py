@@ -82,9 +82,9 @@ def set_up(form: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # We report the broker's troubles in our own words, once; the libraries would add
-    # a traceback for each.
-    for library in ("aiormq", "aio_pika", "aiohttp.server"):
+    # We report the troubles of broker and collector in our own words, once; the libraries
+    # would add a traceback for each.
+    for library in ("aiormq", "aio_pika", "aiohttp.server", "opentelemetry"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from pamqp.commands import Basic
 
+from bridge import traceparent
 from bridge.intake import read_properties
 
 APP_ID = "openim-bridge"
@@ -190,10 +191,18 @@ def ids_of(stored: bytes) -> dict[str, str]:
     end = begin + 4 + _U32.unpack_from(stored, begin)[0]
     found = dict(read_properties(stored[begin + 4 : end]))
     names = {"message_id": "message_id", "command": "type", "operation_id": "correlation_id"}
-    return {
+    ids = {
         name: found.get(property_, b"").decode("utf-8", "replace")
         for name, property_ in names.items()
     }
+    return ids | traceparent.as_fact(traceparent.found_in(found.get("headers", b"")))
+
+
+def traceparent_of(stored: bytes) -> str:
+    """Give the `traceparent` of an encoded message; nothing, if it has none."""
+    begin = 1 + stored[0]
+    end = begin + 4 + _U32.unpack_from(stored, begin)[0]
+    return traceparent.found_in(stored, begin, end)
 
 
 def _is_derived(header: str) -> bool:

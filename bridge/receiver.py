@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
-from bridge import contract, probes, refusals
+from bridge import contract, probes, refusals, traceparent
+from bridge.accepted import Accepted
 from bridge.arrival import body_of, callback_in, way_of
 from bridge.asking import Asked, Asking, Heard
 from bridge.callers import Callers
@@ -27,12 +28,16 @@ from bridge.forwarder import Forwarder
 from bridge.journal import Journal, JournalFull
 from bridge.logs import Sampled
 from bridge.metrics import Metrics
-from bridge.policy import Case, Decided, Policy, Question
+from bridge.policy import Case, Decided, Policy
 from bridge.refusals import Refusals, as_json, too_slow
-from bridge.request import LONGEST_ID, Callback, Rejected, clean, fields_in
+from bridge.request import LONGEST_ID, Callback, Kept, Rejected, clean, fields_in
 from bridge.settings import Receiver as Settings
 from bridge.tls import Certificate
 from bridge.workers import Worker, told
+
+if TYPE_CHECKING:
+    from bridge.span_kinds import Receipt
+    from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -42,21 +47,6 @@ answered first."""
 
 NEWS_AT_ONCE = 64
 """Answered before callbacks that wait to be stored, at most."""
-
-
-class Accepted(NamedTuple):
-    """What is done with a callback."""
-
-    message: bytes
-    """To store, if the answer waits for that."""
-    reply: bytes
-    """To answer."""
-    waits: bool
-    """Whether the answer waits until the message is durable."""
-
-
-Kept: TypeAlias = Callable[[Rejected | None], None]
-"""Called when a message is on disk or in RabbitMQ, or with why it is in neither."""
 
 
 @dataclass
@@ -73,6 +63,8 @@ class Receiver:
     """Which of several workers this is, if there are several."""
     certificate: Certificate | None = None
     """With which callbacks are taken by HTTPS, if they are."""
+    spans: "Spans | None" = None
+    """Makes traces, if they are wanted."""
     draining: bool = False
 
     def __post_init__(self) -> None:
@@ -139,7 +131,7 @@ class Receiver:
         if accepted is None:
             accepted = await asyncio.shield(decided)
         if accepted.waits:
-            await self._kept(accepted.message)
+            await self._kept(accepted.message, accepted.receipt)
         self.metrics.replied(perf_counter() - started)
         return as_json(accepted.reply)
 
@@ -157,45 +149,56 @@ class Receiver:
         fields = fields_in(callback.command, callback.body)
         event = contract.event_type(callback.command, fields)
         self.metrics.count(callback.command)
+        message_id, receipt = "", None
+        if self.spans is not None:
+            message_id = self._encoder.mint()
+            callback, receipt = self.spans.receive(callback, message_id)
         if event is None or event.phase == "after":
             # What it follows from is stored before it.
             self.keep_news()
-            message = self._encoder.message(callback, event, fields)
-            return Accepted(message, contract.ALLOW, waits=True)
+            message = self._encoder.message(callback, event, fields, message_id=message_id)
+            return Accepted(message, contract.ALLOW, waits=True, receipt=receipt)
         case = Case(event, fields)
         decided = self.policy.decide(case)
         if isinstance(decided, Decided):
-            return self._decided(callback, case, decided)
-        self._ask(callback, case, decided, later)
+            return self._decided(callback, case, decided, message_id, receipt)
+        question, message_id = decided, message_id or self._encoder.mint()
+
+        def heard(heard: Heard) -> None:
+            found = heard.decided(case, question.otherwise)
+            later(self._decided(callback, case, found, message_id, receipt))
+
+        self._ask(callback, case, question.within, message_id, heard)
         return None
 
     def _ask(
         self,
         callback: Callback,
         case: Case,
-        question: Question,
-        later: Callable[[Accepted], None],
+        within: float,
+        message_id: str,
+        heard: Callable[[Heard], None],
     ) -> None:
-        message_id = self._encoder.mint()
-
-        def heard(heard: Heard) -> None:
-            decided = heard.decided(case, question.otherwise)
-            later(self._decided(callback, case, decided, message_id))
-
         self.asking.ask(
             Asked(
                 event=case.event,
                 command=callback.command,
                 message_id=message_id,
                 operation_id=clean(callback.operation_id, LONGEST_ID),
+                traceparent=traceparent.checked(callback.traceparent),
                 body=callback.body,
-                within=question.within,
+                within=within,
                 done=heard,
             )
         )
 
     def _decided(
-        self, callback: Callback, case: Case, decided: Decided, message_id: str = ""
+        self,
+        callback: Callback,
+        case: Case,
+        decided: Decided,
+        message_id: str,
+        receipt: "Receipt | None",
     ) -> Accepted:
         """Note a decision, and keep it as news once the reply has left."""
         self.metrics.decided(case.event.command, decided)
@@ -204,6 +207,9 @@ class Receiver:
             self.refusals.undecided(callback, decided.problem, message_id)
         self._news.append((callback, case, decided, message_id))
         loop = asyncio.get_running_loop()
+        if receipt is not None:
+            why = decided.decision
+            loop.call_soon(receipt.answered, why.verdict, why.origin, decided.problem)
         if len(self._news) == 1:
             loop.call_later(NEWS_DELAY, self.keep_news)
         elif len(self._news) == NEWS_AT_ONCE:
@@ -219,8 +225,10 @@ class Receiver:
             )
             self.keep(message, partial(self.note_lost, message))
 
-    def keep(self, message: bytes, done: Kept) -> None:
+    def keep(self, message: bytes, done: Kept, receipt: "Receipt | None" = None) -> None:
         """Store `message`, or have RabbitMQ confirm it if there is no room; call `done`."""
+        if receipt is not None:
+            done = receipt.noting(done)
         self.journal.append(message, partial(self._stored, message, done))
 
     def _stored(self, message: bytes, done: Kept, full: JournalFull | None) -> None:
@@ -236,10 +244,10 @@ class Receiver:
         else:
             done(Rejected(503, "full", f"not stored: {full}"))
 
-    async def _kept(self, message: bytes) -> None:
+    async def _kept(self, message: bytes, receipt: "Receipt | None" = None) -> None:
         """Wait until a message is on disk or in RabbitMQ."""
         kept: asyncio.Future[Rejected | None] = asyncio.get_running_loop().create_future()
-        self.keep(message, lambda lost: None if kept.done() else kept.set_result(lost))
+        self.keep(message, lambda lost: None if kept.done() else kept.set_result(lost), receipt)
         try:
             async with asyncio.timeout(self.settings.reply_timeout):
                 lost = await kept

@@ -3,17 +3,15 @@
 What cannot be taken is `Rejected`; nothing of the request is ever quoted.
 """
 
-import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
-from bridge import contract
+from bridge import contract, traceparent
 
 LONGEST_ID = 128
 """Characters of an operation id that are kept: any client chooses it, at any length."""
 
 LONGEST_QUERY = 2048
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Rejected(Exception):
@@ -33,6 +31,10 @@ class Rejected(Exception):
         self.status = status
         self.reason = reason
         self.keep = keep
+
+
+Kept: TypeAlias = Callable[[Rejected | None], None]
+"""Called when a message is on disk or in RabbitMQ, or with why it is in neither."""
 
 
 class Callback(NamedTuple):
@@ -61,8 +63,8 @@ def further_headers(callback: Callback) -> dict[str, str]:
     headers = {}
     if callback.query:
         headers["x-query"] = clean(callback.query, LONGEST_QUERY)
-    if callback.traceparent and _TRACEPARENT.fullmatch(callback.traceparent):
-        headers["traceparent"] = callback.traceparent
+    if given := traceparent.checked(callback.traceparent):
+        headers["traceparent"] = given
     return headers
 
 

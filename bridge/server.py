@@ -5,10 +5,10 @@ import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge import policy, slots, workers
 from bridge.adoption import adopt
@@ -21,7 +21,11 @@ from bridge.receiver import Receiver
 from bridge.reloading import ReadAgain, keep_up
 from bridge.settings import Receiver as Settings
 from bridge.tls import HANDSHAKE, Certificate
+from bridge.tracing import opened as tracing
 from bridge.waiting import hang_up_signal, stop_signal
+
+if TYPE_CHECKING:
+    from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +106,11 @@ async def running(
     # First: what is changed while it is read is read again.
     hung_up = hang_up_signal()
     decisions = policy.read(settings.policy)
-    with slots.taken(Path(settings.journal_path), settings.journal_quota) as journal:
-        receiver = _made(settings, journal, decisions, worker)
+    async with AsyncExitStack() as stack:
+        spans = await stack.enter_async_context(tracing(settings.tracing, "openim-bridge"))
+        place = slots.taken(Path(settings.journal_path), settings.journal_quota)
+        journal = stack.enter_context(place)
+        receiver = _made(settings, journal, decisions, worker, spans)
         server = Server(receiver)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -135,9 +142,10 @@ def _made(
     journal: Journal,
     decisions: policy.Policy,
     worker: workers.Worker | None,
+    spans: "Spans | None",
 ) -> Receiver:
     metrics = Metrics(journal)
-    forwarder = Forwarder(journal, settings, metrics)
+    forwarder = Forwarder(journal, settings, metrics, spans)
     metrics.watch(lambda: forwarder.link.connected)
     certificate = None
     if settings.tls_certificate:
@@ -145,7 +153,8 @@ def _made(
         metrics.watch_certificate(certificate.good_until)
     asking = Asking(settings, metrics)
     return Receiver(
-        *(settings, journal, forwarder, metrics, decisions, asking, worker, certificate)
+        *(settings, journal, forwarder, metrics, decisions, asking),
+        *(worker, certificate, spans),
     )
 
 

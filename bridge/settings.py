@@ -23,6 +23,8 @@ from bridge.connected import (
 )
 from bridge.lists import NAMED_SECRET, are_networks, differ
 from bridge.tls import Certificate, trouble
+from bridge.tracing import Tracing
+from bridge.tracing import problems as tracing_problems
 
 __all__ = ["TABLES", "Connected", "Host", "Port", "Process", "Receiver", "Seconds", "Settings"]
 
@@ -220,9 +222,12 @@ class Receiver(Connected, frozen=True, kw_only=True):
         ),
     ] = 4 * 2**30
 
+    tracing: Tracing = "off"
+
     def problems(self) -> Iterator[str]:
-        """Say what is wrong with the files of TLS."""
+        """Say what is wrong with the files of TLS, and with tracing."""
         yield from Connected.problems(self)
+        yield from tracing_problems("BRIDGE_TRACING", self.tracing)
         files = self.tls_certificate, self.tls_key
         yield from pair("BRIDGE_TLS", *files)
         if why := all(files) and trouble(lambda: Certificate(*files)):

@@ -5,9 +5,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from bridge import questions
+from bridge import questions, traceparent
 from bridge.broker import Broker, Consumer, Delivery
 from bridge.contract import (
     Allow,
@@ -21,9 +21,14 @@ from bridge.contract import (
 from bridge.direct_reply import Answers
 from bridge.logs import Sampled
 from bridge.questions import DEADLINE, HANDLER, OPERATION, encoded, failure
+from consumers import traces
 from consumers.context import EventLog
 from consumers.decisions import Decider, Decisions, Question
 from consumers.settings import Worker as Settings
+
+if TYPE_CHECKING:
+    from bridge.span_kinds import Handling
+    from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +50,19 @@ class Deciding:
         answering: The one that answers leave by.
         settings: The worker's.
         note: Told of each decision.
+        spans: Makes traces, if they are wanted.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what deciding needs
         self,
         decisions: Sequence[Decisions],
         consuming: Broker,
         answering: Broker,
         settings: Settings,
         note: NoteDecision,
+        *,
+        spans: "Spans | None" = None,
     ) -> None:
         self._deciders = {
             event: decider
@@ -69,6 +77,7 @@ class Deciding:
         self._running: set[asyncio.Task[None]] = set()
         self._lines = Sampled()
         self._note = note
+        self._spans = spans
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to answer, in `tasks`."""
@@ -122,6 +131,7 @@ class Deciding:
             "message_id": delivery.message_id,
             "command": delivery.command,
             "operation_id": operation_id,
+            **traceparent.as_fact(delivery.traceparent),
         }
         question = Question(
             message_id=delivery.message_id,
@@ -129,11 +139,15 @@ class Deciding:
             deadline=deadline,
             log=EventLog(log, ids),
         )
-        return decider.name, await self._decide(decider, event, question)
+        queue = questions.queue_name(type(event))
+        with traces.decision(self._spans, decider.name, queue, delivery) as span:
+            return decider.name, await self._decide(decider, event, question, span)
 
-    async def _decide(self, decider: Decider, event: Event, question: Question) -> bytes | None:
+    async def _decide(
+        self, decider: Decider, event: Event, question: Question, span: "Handling | None"
+    ) -> bytes | None:
         limit, started = asyncio.timeout(question.seconds_left), perf_counter()
-        verdict = FAILED
+        verdict, reason = FAILED, ""
         try:
             async with limit:
                 # What has no time left ends here, however little it had to do.
@@ -148,14 +162,16 @@ class Deciding:
                 return body
         except Exception as error:  # noqa: BLE001  # whatever a function raises
             if limit.expired():
-                verdict = LATE
-                self._report(decider, question, "no decision in time; are the clocks right?")
+                verdict, reason = LATE, "no decision in time; are the clocks right?"
+                self._report(decider, question, reason)
                 return None
             reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
             self._report(decider, question, reason)
             return failure(reason)
         finally:
             self._note(decider.name, verdict, perf_counter() - started)
+            if span is not None:
+                span.end(reason, {"openim.verdict": verdict})
 
     def _report(self, decider: Decider, question: Question, reason: str) -> None:
         more = self._lines.admit(decider.name)

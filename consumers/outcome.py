@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from bridge.outcomes import DEAD_LETTER, DUPLICATE, HANDLED, PAUSED, WAITS
 from consumers.lanes import Job
+
+if TYPE_CHECKING:
+    from bridge.span_kinds import Handling
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ class Tried(NamedTuple):
 
     seconds: float
     """How long it took, waiting for the database included."""
+
+    span: "Handling | None" = None
+    """Its span, if traces are made."""
 
 
 Note: TypeAlias = Callable[[Job, Outcome, Tried], None]

@@ -1,11 +1,14 @@
 """Settings of worker, friends API and console: tables of `bridge.settings`."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 from yarl import URL
 
 from bridge.settings import Connected, Host, Port, Process, Seconds
+from bridge.tracing import Tracing
+from bridge.tracing import problems as tracing_problems
 
 _MODULE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 _USER = r"[A-Za-z0-9._-]{1,50}:(viewer|operator|admin):scrypt\$[A-Za-z0-9_=-]+\$[A-Za-z0-9_=-]+"
@@ -127,6 +130,12 @@ class Worker(Connected, frozen=True, kw_only=True):
         Seconds,
         Meta(gt=0, le=600, description="Seconds that handlers may take to finish at a stop."),
     ] = 8.0
+    tracing: Tracing = "off"
+
+    def problems(self) -> Iterator[str]:
+        """Say what is wrong with the files of TLS, and with tracing."""
+        yield from Connected.problems(self)
+        yield from tracing_problems("CONSUMERS_TRACING", self.tracing)
 
 
 class FriendsApi(Process, frozen=True, kw_only=True):

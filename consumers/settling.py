@@ -20,15 +20,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.broker import ConnectionLost, Copier, Delivery
 from bridge.contract import Event, MalformedCallback, UnknownCommand, decode
 from bridge.topology import DEAD_LETTERS, HOLDS, SCHEDULE, dead_letter_queue, wait_exchange
-from consumers import inbox
-from consumers.context import BatchContext, Context, EventLog, Receipt
+from consumers import inbox, traces
+from consumers.calling import Task, called, ids
 from consumers.database import Database, DatabaseAway
 from consumers.lanes import Job, Lanes
 from consumers.outcome import DeadLetter, Handled, Note, Paused, Tried, Waits, ignore
@@ -36,22 +36,15 @@ from consumers.pause import Pause
 from consumers.registry import Handler, Handlers, Reject, Retry, Unavailable
 from consumers.settings import Worker as Settings
 
+if TYPE_CHECKING:
+    from bridge.spans import Spans
+
 log = logging.getLogger(__name__)
 
 LONGEST_REASON = 500
 """Characters of an error that travel in a header."""
 
 HANDLED, DUPLICATE = Handled(), Handled(duplicate=True)
-
-
-@dataclass(eq=False, slots=True)
-class Task:
-    """A job whose event has been read."""
-
-    job: Job
-    event: Event
-    duplicate: bool = False
-    """Whether the inbox has it already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +59,8 @@ class Settling:
     settings: Settings
     note: Note = ignore
     """Told what came of each attempt."""
+    spans: "Spans | None" = None
+    """Makes traces, if they are wanted."""
 
     async def read(self, job: Job) -> tuple[Handler, Event] | None:
         """Give a delivery's event and its handler; bury it if there is none."""
@@ -96,6 +91,8 @@ class Settling:
         elif len(tasks) == 1:
             await self._settle_failed(tasks[0].job, error, tried)
         else:
+            if tried.span is not None:
+                tried.span.end(_in_words(error), {"openim.outcome": "tried one by one"})
             for task in tasks:
                 await self.handle(handler, [task])
 
@@ -110,8 +107,11 @@ class Settling:
         while True:
             await self.pause.over()
             began, clock = time.time(), perf_counter()
-            error = await self._call(handler, tasks)
-            tried = Tried(handler.name, began, perf_counter() - clock)
+            with traces.attempt(
+                self.spans, self.handlers.subscription, handler, [task.job for task in tasks]
+            ) as span:
+                error = await self._call(handler, tasks)
+            tried = Tried(handler.name, began, perf_counter() - clock, span)
             if isinstance(error, Unavailable | DatabaseAway):
                 self.pause.begin(_in_words(error))
                 for task in tasks:
@@ -128,7 +128,7 @@ class Settling:
                 await self._call_once(handler, tasks)
             else:
                 async with asyncio.timeout(self.settings.handler_timeout):
-                    await _called(handler, tasks, None)
+                    await called(handler, tasks, None)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises
             return error
         return None
@@ -145,7 +145,7 @@ class Settling:
             for task in tasks:
                 task.duplicate = task not in wanted
             if fresh:
-                await _called(handler, fresh, transaction)
+                await called(handler, fresh, transaction)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -224,44 +224,6 @@ class Settling:
                 return
 
 
-async def _called(
-    handler: Handler, tasks: Sequence[Task], transaction: AsyncConnection | None
-) -> None:
-    """Call a handler as it wants to be called."""
-    if handler.batching is not None:
-        events = [task.event for task in tasks]
-        if not handler.wants_context:
-            await handler.call(events)
-            return
-        receipts = tuple(Receipt(**_receipt(task.job)) for task in tasks)
-        name = logging.getLogger(f"handler.{handler.name}")
-        await handler.call(
-            events,
-            BatchContext(receipts=receipts, sql=transaction, log=EventLog(name, {})),
-        )
-    elif handler.wants_context:
-        (task,) = tasks
-        name = logging.getLogger(f"handler.{handler.name}")
-        await handler.call(
-            task.event,
-            Context(**_receipt(task.job), sql=transaction, log=EventLog(name, ids(task.job))),
-        )
-    else:
-        await handler.call(tasks[0].event)
-
-
-def _receipt(job: Job) -> dict[str, Any]:
-    delivery = job.delivery
-    received = delivery.headers.get("x-received-ms", 0)
-    milliseconds = received if isinstance(received, int) else 0
-    return {
-        "message_id": delivery.message_id,
-        "attempt": job.attempt,
-        "received": datetime.fromtimestamp(milliseconds / 1000, UTC),
-        "operation_id": delivery.operation_id,
-    }
-
-
 def attempt_of(delivery: Delivery) -> int:
     """Give which attempt a delivery is, 1 at first."""
     if not delivery.may_have("x-attempt"):
@@ -284,12 +246,3 @@ def _facts(job: Job, error: Exception) -> dict[str, Any]:
 
 def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
-
-
-def ids(job: Job) -> dict[str, Any]:
-    """Give what names a delivery in a log."""
-    return {
-        "message_id": job.delivery.message_id,
-        "command": job.delivery.command,
-        "operation_id": job.delivery.operation_id,
-    }

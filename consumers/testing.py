@@ -24,13 +24,14 @@ from bridge.message import Ids, Message
 from bridge.waiting import first_of
 from bridge.wire import Line
 from consumers import database
+from consumers.calling import Task
 from consumers.database import Database
 from consumers.lanes import Job, Lanes, Source
 from consumers.outcome import DeadLetter, Handled, Outcome, Paused, Tried, Waits
 from consumers.pause import Pause
 from consumers.registry import EventT, Handlers
 from consumers.settings import Worker as Settings
-from consumers.settling import Settling, Task
+from consumers.settling import Settling
 
 __all__ = [
     "DeadLetter",

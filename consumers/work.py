@@ -5,10 +5,12 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bridge.broker import Broker, Copier, Delivery
 from bridge.topology import work_queue
 from bridge.waiting import heed_cancellation
+from consumers.calling import Task
 from consumers.database import Database
 from consumers.lanes import Job, Lanes, Source
 from consumers.outcome import Note
@@ -17,7 +19,10 @@ from consumers.pause import Pause
 from consumers.pauses import PausedBy, Pauses
 from consumers.registry import Handler, Handlers
 from consumers.settings import Worker as Settings
-from consumers.settling import Settling, Task, attempt_of
+from consumers.settling import Settling, attempt_of
+
+if TYPE_CHECKING:
+    from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ class Work:
         settings: The worker's.
         pauses: What people have paused.
         note: Told what came of each attempt.
+        spans: Makes traces, if they are wanted.
 
     """
 
@@ -66,6 +72,7 @@ class Work:
         *,
         pauses: Pauses,
         note: Note,
+        spans: "Spans | None" = None,
     ) -> None:
         self.handlers = handlers
         self._consuming = consuming
@@ -81,6 +88,7 @@ class Work:
             copier=copier,
             settings=settings,
             note=note,
+            spans=spans,
         )
         self._batches = {handler: _Batch(handler) for handler in handlers.batches}
         self._share: set[int | None] = set()

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from bridge.broker import Broker, BrokerError, connect
 from bridge.deliveries import FAILURES as BROKER_FAILURES
 from bridge.message import Ids
 from bridge.topology import BRIDGE, WORKERS
 from bridge.waiting import first_of
-from consumers import inbox, needs
+from consumers import inbox, needs, traces
 from consumers.database import FAILURES, Database
 from consumers.deciding import Deciding
 from consumers.decisions import Decisions
@@ -32,6 +33,9 @@ from consumers.records import Records
 from consumers.registry import Handlers
 from consumers.settings import Worker as Settings
 from consumers.work import Work
+
+if TYPE_CHECKING:
+    from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,8 @@ class Worker:
     give_up: Callable[[], object] = lambda: None
     """Ends the process, as a handler does not end by itself."""
     name: str = field(default_factory=lambda: Ids().mint())
+    spans: "Spans | None" = None
+    """Makes traces, if they are wanted."""
     _bound: float = FIRST_PAUSE
     _trouble: str = ""
 
@@ -141,7 +147,12 @@ class Worker:
             ]
             works = await self._declared(consuming, copying)
             deciding = Deciding(
-                self.decisions, consuming, copying, self.settings, self.metrics.decided
+                self.decisions,
+                consuming,
+                copying,
+                self.settings,
+                self.metrics.decided,
+                spans=self.spans,
             )
             everything: list[Work | Deciding] = [*works, deciding]
             async with _grouped(self._note_endless) as tasks:
@@ -179,16 +190,19 @@ class Worker:
                     self.settings,
                     pauses=self.pauses,
                     note=self._note(handlers.subscription),
+                    spans=self.spans,
                 )
             )
         return works
 
     def _note(self, subscription: str) -> Note:
         count, record = self.metrics.of(subscription), self.records.of(subscription)
+        trace = traces.noting(self.spans, subscription)
 
         def note(job: Job, outcome: Outcome, tried: Tried) -> None:
             count(job, outcome, tried)
             record(job, outcome, tried)
+            trace(job, outcome, tried)
 
         return note
 

@@ -176,6 +176,10 @@ def test_only_the_broker_knows_the_client_library(library: str) -> None:
     assert importing(CODE, library) <= BROKER
 
 
+def test_only_what_makes_spans_knows_opentelemetry() -> None:
+    assert importing(CODE, "opentelemetry") == {"bridge.spans", "bridge.span_kinds"}
+
+
 def test_handlers_see_events_and_sql_and_no_broker() -> None:
     allowed = (
         *("bridge.contract", "consumers.decisions", "consumers.registry"),

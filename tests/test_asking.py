@@ -27,6 +27,7 @@ from bridge.contract import (
     Reply,
 )
 from bridge.contract import Refused as Verdict
+from bridge.spans import Spans
 from consumers import database
 from consumers.decisions import Decisions, Question
 from consumers.handlers import moderation
@@ -60,18 +61,23 @@ def policy(folder: Path, ask: dict[str, Any] = PATIENT, *events: type[Before]) -
 
 @asynccontextmanager
 async def deciding(
-    amqp_url: str, decide: Decide, kind: type[Before] = BeforeAddFriend
+    amqp_url: str,
+    decide: Decide,
+    kind: type[Before] = BeforeAddFriend,
+    spans: Spans | None = None,
 ) -> AsyncIterator[None]:
     """Run a worker whose decision handler this is."""
     decisions = Decisions("tests")
     decisions.on(kind)(decide)
-    async with working(amqp_url, decisions):
+    async with working(amqp_url, decisions, spans):
         await consumed(amqp_url, kind)
         yield
 
 
 @asynccontextmanager
-async def working(amqp_url: str, decisions: Decisions) -> AsyncIterator[None]:
+async def working(
+    amqp_url: str, decisions: Decisions, spans: Spans | None = None
+) -> AsyncIterator[None]:
     """Run a worker that decides."""
     with TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/worker.db"
@@ -79,7 +85,8 @@ async def working(amqp_url: str, decisions: Decisions) -> AsyncIterator[None]:
         async with database.opened(url) as opened:
             await opened.create_tables()
             stop = asyncio.Event()
-            task = asyncio.create_task(Worker(settings, [], opened, [decisions]).run(stop))
+            worker = Worker(settings, [], opened, [decisions], spans=spans)
+            task = asyncio.create_task(worker.run(stop))
             try:
                 yield
             finally:

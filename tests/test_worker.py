@@ -15,6 +15,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from bridge import topology
 from bridge.contract import AfterAddFriend, AfterAddFriendAgree, Event
+from bridge.spans import Spans
 from consumers import database
 from consumers.friends import verifications
 from consumers.friends.verifications import Verification
@@ -51,6 +52,7 @@ async def working(
     amqp_url: str,
     database_url: str,
     handlers: Handlers,
+    spans: Spans | None = None,
     **changed: Any,  # noqa: ANN401  # any setting
 ) -> AsyncIterator[Working]:
     """Run a worker during the block."""
@@ -58,7 +60,7 @@ async def working(
     async with database.opened(database_url) as opened:
         await opened.create_tables()
         stop = asyncio.Event()
-        worker = Worker(settings, [handlers], opened)
+        worker = Worker(settings, [handlers], opened, spans=spans)
         task = asyncio.create_task(worker.run(stop))
         yield Working(worker, stop, task)
         stop.set()

@@ -137,7 +137,11 @@ HEADERS = (
         on="malformed",
         always=True,
     ),
-    Part(name="traceparent", text="as the request had it"),
+    Part(
+        name="traceparent",
+        text="the trace it belongs to: the receiver's span where traces are made, else as the"
+        " request had it; a question has it too",
+    ),
     Part(
         name="x-delivery-count",
         text="by RabbitMQ: how many times it got the message back unsettled",

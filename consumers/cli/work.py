@@ -6,6 +6,7 @@ import click
 
 from bridge import logs
 from bridge.commands import FAILED, run, settings_or_exit
+from bridge.tracing import opened as tracing
 from bridge.waiting import stop_signal
 from consumers import database, modules
 from consumers.cli.handlers import loaded
@@ -29,8 +30,14 @@ def work(handlers: str | None) -> None:
 
 async def _work(settings: Settings, found: modules.Loaded) -> None:
     stop = stop_signal()
-    async with database.opened(settings.database_url, settings.database_connections) as opened:
+    async with (
+        tracing(settings.tracing, "openim-consumers") as spans,
+        database.opened(settings.database_url, settings.database_connections) as opened,
+    ):
+        if spans is not None:
+            spans.use_for_all()
         worker = Worker(settings, found.handlers, opened, found.decisions, _give_up)
+        worker.spans = spans
         async with listening(worker, settings.host, settings.port):
             await opened.wait_until_ready(stop)
             await worker.run(stop)

@@ -1,0 +1,73 @@
+"""How a handler is called, and what it is told of its events."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge import traceparent
+from bridge.contract import Event
+from consumers.context import BatchContext, Context, EventLog, Receipt
+from consumers.lanes import Job
+from consumers.registry import Handler
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """A job whose event has been read."""
+
+    job: Job
+    event: Event
+    duplicate: bool = False
+    """Whether the inbox has it already."""
+
+
+async def called(
+    handler: Handler, tasks: Sequence[Task], transaction: AsyncConnection | None
+) -> None:
+    """Call a handler as it wants to be called."""
+    if handler.batching is not None:
+        events = [task.event for task in tasks]
+        if not handler.wants_context:
+            await handler.call(events)
+            return
+        receipts = tuple(Receipt(**_receipt(task.job)) for task in tasks)
+        name = logging.getLogger(f"handler.{handler.name}")
+        await handler.call(
+            events,
+            BatchContext(receipts=receipts, sql=transaction, log=EventLog(name, {})),
+        )
+    elif handler.wants_context:
+        (task,) = tasks
+        name = logging.getLogger(f"handler.{handler.name}")
+        await handler.call(
+            task.event,
+            Context(**_receipt(task.job), sql=transaction, log=EventLog(name, ids(task.job))),
+        )
+    else:
+        await handler.call(tasks[0].event)
+
+
+def _receipt(job: Job) -> dict[str, Any]:
+    delivery = job.delivery
+    received = delivery.headers.get("x-received-ms", 0)
+    milliseconds = received if isinstance(received, int) else 0
+    return {
+        "message_id": delivery.message_id,
+        "attempt": job.attempt,
+        "received": datetime.fromtimestamp(milliseconds / 1000, UTC),
+        "operation_id": delivery.operation_id,
+    }
+
+
+def ids(job: Job) -> dict[str, Any]:
+    """Give what names a delivery in a log."""
+    return {
+        "message_id": job.delivery.message_id,
+        "command": job.delivery.command,
+        "operation_id": job.delivery.operation_id,
+        **traceparent.as_fact(job.delivery.traceparent),
+    }
