@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import json
+import logging
 import os
 import re
 import shlex
@@ -14,6 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from bridge import secrets_file
 from bridge.cli import main as bridge_cli
 from consumers.cli import main as consumers_cli
 from tests.commands import BRIDGE, SOURCE
@@ -109,6 +112,18 @@ OWN_MEANING = {
     "--command": "`replay` takes several, and patterns",
 }
 """Options that mean nearly the same in all commands, and what differs."""
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back what a command that ran in this process has set up, for the tests to come."""
+    root, names = logging.getLogger(), ("", "aiormq", "aio_pika", "aiohttp.server")
+    handlers = list(root.handlers)
+    levels = {name: logging.getLogger(name).level for name in names}
+    yield
+    root.handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
@@ -276,6 +291,33 @@ def said_on(terminal: int) -> str:
     return said.decode()
 
 
+@pytest.mark.parametrize(
+    ("answer", "code", "left"),
+    [("y\n", 0, ["new"]), ("n\n", 1, ["old", "new"]), ("\x04", 130, ["old", "new"])],
+)
+async def test_somebody_at_a_terminal_is_asked(
+    tmp_path: Path, answer: str, code: int, left: list[str]
+) -> None:
+    file = tmp_path / "secrets"
+    secrets_file.write(file, {"old": "o" * 43, "new": "n" * 43})
+    person, terminal = os.openpty()
+    os.write(person, answer.encode())
+    process = await asyncio.create_subprocess_exec(
+        *(*BRIDGE, "secrets", "drop", "old", "--unseen", "--json", f"--file={file}"),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdin=terminal,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(terminal)
+    out, error = await process.communicate()
+    os.close(person)
+    assert (process.returncode, list(secrets_file.read(file))) == (code, left)
+    assert b"Drop old? Who uses it then is refused." in error
+    assert (b"?" in out, bool(out)) == (False, code == 0)
+
+
 @pytest.mark.parametrize(("words", "told"), [((), True), (("--json",), False)])
 async def test_a_terminal_is_told_how_far_it_is_but_no_program(
     tmp_path: Path,
@@ -296,3 +338,38 @@ async def test_a_terminal_is_told_how_far_it_is_but_no_program(
     shown = said_on(person)
     assert ("seconds" in shown, out.startswith(b"{")) == (told, not told)
     assert bool(shown) is told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "openim-bridge config check",
+        "openim-bridge config show",
+        "openim-bridge decide BeforeAddFriend",
+        "openim-bridge journal status",
+        "openim-bridge journal verify",
+        "openim-bridge journal dump",
+        "openim-bridge secrets show --file secrets --url http://127.0.0.1:1",
+        "openim-bridge secrets rotate --file one",
+        "openim-bridge secrets drop old --file secrets --unseen --yes",
+        "openim-bridge send --list",
+        "openim-bridge webhooks-yml write webhooks.yml --enable friend.*",
+        "openim-consumers config check",
+        "openim-consumers config show",
+        "openim-consumers subscriptions list",
+        "openim-consumers doctor",
+        "openim-bridge doctor",
+    ],
+)
+def test_json_is_all_that_is_on_standard_output(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BRIDGE_AMQP_URL", NOWHERE)
+    monkeypatch.setenv("CONSUMERS_AMQP_URL", NOWHERE)
+    secrets_file.write(tmp_path / "secrets", {"old": "o" * 43, "new": "n" * 43})
+    secrets_file.write(tmp_path / "one", {"old": "o" * 43})
+    program, *words = shlex.split(line)
+    ended = CliRunner().invoke(PROGRAMS[program], [*words, "--json"])
+    assert ended.exit_code in {0, 1}, ended.output
+    assert all(isinstance(json.loads(each), dict) for each in ended.stdout.splitlines())
