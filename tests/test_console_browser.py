@@ -27,6 +27,8 @@ Driver: TypeAlias = webdriver.Chrome
 
 LISTED = [tab.path for tab in TABS if tab.listed]
 
+FOR_VIEWERS = {tab.path: tab.title for tab in TABS if tab.listed and tab.role != Role.ADMIN}
+
 TOO_WIDE = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 GROUND = "return getComputedStyle(document.body).backgroundColor"
@@ -106,20 +108,38 @@ LOOKS = ((DESK, "light"), (PHONE, "dark"))
 MISSING = "Failed to load resource: the server responded with a status of 404 (Not Found)"
 
 
-async def test_every_page_is_for_everybody(
-    tmp_path: Path, amqp_url: str, broker: Address, driver: Driver, axe_core: str
+async def test_every_page_is_for_everybody(  # noqa: PLR0913, PLR0917  # fixtures
+    tmp_path: Path,
+    amqp_url: str,
+    broker: Address,
+    driver: Driver,
+    driver_without_scripts: Driver,
+    axe_core: str,
 ) -> None:
     async with (
         lively(tmp_path, amqp_url, broker) as shown,
         looking_at(driver, shown.url) as browser,
+        looking_at(driver_without_scripts, shown.url) as plain,
     ):
         found = {look: await looked_over(browser, look, ["/login"], axe_core) for look in LOOKS}
         await browser.logs_in("admin")
         paths = await pages(shown)
         inside = {look: await looked_over(browser, look, paths, axe_core) for look in LOOKS}
+        await plain.logs_in("viewer")
+        without_scripts = {path: await heading_and_buttons(plain, path) for path in paths}
     missing = {"/nothing": [f"SEVERE: {shown.url}/nothing - {MISSING}"]}
     assert found == {look: {} for look in LOOKS}
     assert inside == dict.fromkeys(LOOKS, missing)
+    headings = {path: without_scripts[path][0] for path in FOR_VIEWERS}
+    assert headings == FOR_VIEWERS
+    # Whoever may only look has nothing to send; the page of all callbacks has no head of ours.
+    assert {buttons for _, buttons in without_scripts.values()} == {"Log out", ""}
+
+
+async def heading_and_buttons(browser: Browser, path: str) -> tuple[str, str]:
+    """Give the heading of a page, and what its forms can have done."""
+    await browser.opens(path)
+    return await browser.text("h1"), await browser.text("form[method=post]")
 
 
 async def looked_over(
