@@ -11,7 +11,7 @@ import pytest
 from bridge.contract import EVENTS
 from bridge.documents import DOCUMENTS
 from consumers.console.access import GUESSES, Role
-from consumers.console.front import HEADERS
+from consumers.console.front import GUESSING, HEADERS
 from consumers.console.routes import ROUTES, TABS, Route
 from tests.commands import BRIDGE, ran
 from tests.console import PASSWORD, Console, console
@@ -123,6 +123,15 @@ async def test_a_wrong_password_is_refused_and_soon_all_from_there(shown: Consol
         assert said == [403] * GUESSES
         right = {"name": "admin", "password": PASSWORD}
         assert await person.status("POST", "/login", **right) == 429
+
+
+async def test_many_wrong_passwords_at_once_are_no_more_guesses(shown: Console) -> None:
+    async with shown.person() as person:
+        wrong = {"name": "admin", "password": "wrong"}
+        asked = [person.status("POST", "/login", **wrong) for _ in range(4 * GUESSES)]
+        said = await asyncio.gather(*asked)
+    assert GUESSES <= said.count(403) < GUESSES + GUESSING
+    assert said.count(403) + said.count(429) == len(said)
 
 
 async def test_a_name_that_nobody_has_gets_the_same_answer(shown: Console) -> None:

@@ -138,12 +138,14 @@ class Front:
     async def _login(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         form = await _form(request)
         name, password = form.get("name", ""), form.get("password", "")
-        if self._guesses.too_many(asked.address):
-            raise Refused(429, "Too many wrong passwords: wait a minute.")
         async with self._guessing:
+            # Now, not before: who sends many at once waits here with all of them.
+            if self._guesses.too_many(asked.address):
+                raise Refused(429, "Too many wrong passwords: wait a minute.")
             account = await asyncio.to_thread(self._accounts.find, name, password)
+            if account is None:
+                self._guesses.note(asked.address)
         if account is None:
-            self._guesses.note(asked.address)
             log.warning("wrong name or password", extra={"address": asked.address})
             trouble = "Name or password is wrong."
             shown = {"trouble": trouble, "session": None, "tab": None}

@@ -13,4 +13,7 @@ GRANT CONNECT ON DATABASE bridge TO api;
 ALTER SCHEMA public OWNER TO consumers;
 GRANT USAGE ON SCHEMA public TO api;
 ALTER DEFAULT PRIVILEGES FOR ROLE consumers GRANT SELECT ON TABLES TO api;
+-- Who only reads writes no large objects either, and has no business in other databases.
+REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC;
+REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC;
 SQL
