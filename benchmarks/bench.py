@@ -12,18 +12,15 @@ RabbitMQ is a node of its own, or the one that AMQP_URL names; PostgreSQL is one
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,128 +32,14 @@ import consumer_rows  # noqa: E402
 import decision_rows  # noqa: E402
 import partition_rows  # noqa: E402
 import tracing_rows  # noqa: E402
-from private_services import PrivatePostgres, PrivateRabbitMQ, free_port  # noqa: E402
-from table import Figures, Row, both, least, most  # noqa: E402
-
-TICK = os.sysconf("SC_CLK_TCK")
-
+from private_services import PrivatePostgres, PrivateRabbitMQ  # noqa: E402
+from table import Row, both, least, most  # noqa: E402
+from under_test import Bench, Server, load  # noqa: E402
 
 Part: TypeAlias = tuple[
-    Sequence[Callable[["Bench"], None]], Sequence[Callable[["Bench"], Iterator[Row]]]
+    Sequence[Callable[[Bench], None]], Sequence[Callable[[Bench], Iterator[Row]]]
 ]
 """What is measured, and the lines made of it."""
-
-
-@dataclass
-class Server:
-    """A receiver under test, in a process of its own."""
-
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def cpu(self) -> float:
-        """Give the seconds of CPU that it and its children have used."""
-        total = 0.0
-        for pid in (self.process.pid, *_children(self.process.pid)):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-                total += (int(fields[11]) + int(fields[12])) / TICK
-        return total
-
-    def resident(self) -> float:
-        """Give its resident memory in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-    def stop(self) -> None:
-        """End it in good order."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-
-
-def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()] if path.exists() else []
-
-
-@dataclass
-class Bench(Figures):
-    """What the measurements share."""
-
-    amqp_url: str
-    folder: Path
-    backlog: int
-    rabbitmq: PrivateRabbitMQ | None
-    """A RabbitMQ of our own."""
-    database_url: str
-    """A PostgreSQL that syncs what it commits."""
-
-    @contextlib.contextmanager
-    def server(self, name: str, **settings: str) -> Iterator[Server]:
-        """Run a receiver: `bare`, `naive`, or ours."""
-        port = free_port()
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            self._command(name, port),
-            env=os.environ | self._environment(name, port) | settings,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / f"{name}.log").open("ab"),
-        )
-        server = Server(name, port, process)
-        try:
-            _wait_for(port)
-            self.note(f"{name} start", time.perf_counter() - started)
-            yield server
-        finally:
-            server.stop()
-
-    def load(self, server: Server, **options: float | str) -> dict[str, float]:
-        """Put load on a server, from another process."""
-        return load(server, **options)
-
-    def _command(self, name: str, port: int) -> list[str]:
-        if name == "bridge":
-            return [sys.executable, "-m", "bridge", "receive"]
-        return [sys.executable, str(HERE / "others.py"), name, str(port), self.amqp_url]
-
-    def _environment(self, name: str, port: int) -> dict[str, str]:
-        del name
-        return {
-            "BRIDGE_PORT": str(port),
-            "BRIDGE_AMQP_URL": self.amqp_url,
-            "BRIDGE_JOURNAL_PATH": str(self.folder / "journal"),
-            "BRIDGE_GRACE_PERIOD": "2",
-        }
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=1).close()
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.005)
-        else:
-            return
-    raise TimeoutError(f"nothing answers on port {port}")
-
-
-def load(server: Server, **options: float | str) -> dict[str, float]:
-    """Put load on a server, from another process."""
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    printed = subprocess.run(
-        [sys.executable, str(HERE / "load.py"), f"--port={server.port}", *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    result: dict[str, float] = json.loads(printed.splitlines()[-1])
-    if result["errors"]:
-        raise RuntimeError(f"{server.name} failed {result['errors']} times")
-    return result
 
 
 def depth(server: Server) -> int:

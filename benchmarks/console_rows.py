@@ -13,14 +13,14 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import aio_pika
-from private_services import PrivateRabbitMQ, free_port
+from private_services import free_port
 from table import Row, most
+from under_test import Bench, load
 
 from bridge.topology import ARCHIVE, work_queue
 from consumers.console.routes import TABS
@@ -64,31 +64,6 @@ BAR = 300
 
 GROWTH = 100
 """MB that it may grow by."""
-
-
-class Bench(Protocol):
-    """What the measurements share."""
-
-    amqp_url: str
-    folder: Path
-    rabbitmq: PrivateRabbitMQ | None
-    results: dict[str, list[float]]
-
-    def load(
-        self,
-        server: Any,  # noqa: ANN401  # what `server` gives
-        **options: float | str,
-    ) -> dict[str, float]:
-        """Put load on a receiver."""
-
-    def note(self, name: str, value: float) -> None:
-        """Add one round's figure."""
-
-    def median(self, name: str) -> float:
-        """Give the median of the rounds."""
-
-    def server(self, name: str, **settings: str) -> AbstractContextManager[Any]:
-        """Run a receiver."""
 
 
 @dataclass
@@ -214,7 +189,7 @@ def console(bench: Bench) -> None:
             _look(browser, _paths(browser), 3)
             bench.note("console memory before", shown.resident())
             for sample, count in SAMPLES.items():
-                bench.load(receiver, connections=64, count=count, sample=sample)
+                load(receiver, connections=64, count=count, sample=sample)
             _wait(lambda: shown.has("event") >= EVENTS * 0.99, shown.process)
             _wait(lambda: shown.has("attempt") >= EVENTS, shown.process)
         for path, times in _look(browser, _paths(browser), LOOKS).items():
@@ -250,10 +225,10 @@ def _look(browser: Browser, paths: Sequence[str], times: int) -> dict[str, list[
 
 def _replies(bench: Bench, receiver: Any, port: int) -> None:  # noqa: ANN401  # a server
     """Measure replies while nobody looks at the console, and while somebody reloads it."""
-    bench.load(receiver, connections=2, count=300)
+    load(receiver, connections=2, count=300)
     for name, looked_at in (("unwatched", False), ("watched", True)):
         with _reloading(port) if looked_at else contextlib.nullcontext():
-            result = bench.load(receiver, connections=2, count=3000)
+            result = load(receiver, connections=2, count=3000)
         for figure in ("p50", "p99", "max"):
             bench.note(f"{name} {figure}", result[figure])
 

@@ -10,9 +10,9 @@ import sys
 import venv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from table import Row, both, least
+from under_test import Bench
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent)}
@@ -33,20 +33,6 @@ COUNTS = {
     "archive": 20_000,
     "copy": 20_000,
 }
-
-
-class Bench(Protocol):
-    """What the measurements share."""
-
-    amqp_url: str
-    database_url: str
-    results: dict[str, list[float]]
-
-    def note(self, name: str, value: float) -> None:
-        """Add one round's figure."""
-
-    def median(self, name: str) -> float:
-        """Give the median of the rounds."""
 
 
 def _note(bench: Bench, name: str, command: Sequence[str | Path]) -> None:

@@ -8,11 +8,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
 
 from table import Row, most
+from under_test import Bench, load
 
 HERE = Path(__file__).parent
 BEFORE = "callbackBeforeSendSingleMsgCommand"
@@ -40,30 +39,6 @@ entries = ["casino", "jackpot", "lottery"]
 ASK = f"[commands.BeforeSendSingleMsg]\nask = {{within = {WITHIN}}}\n"
 
 
-class Bench(Protocol):
-    """What the measurements share."""
-
-    amqp_url: str
-    folder: Path
-    results: dict[str, list[float]]
-
-    def load(
-        self,
-        server: Any,  # noqa: ANN401  # what `server` gives
-        **options: float | str,
-    ) -> dict[str, float]:
-        """Put load on a receiver."""
-
-    def note(self, name: str, value: float) -> None:
-        """Add one round's figure."""
-
-    def median(self, name: str) -> float:
-        """Give the median of the rounds."""
-
-    def server(self, name: str, **settings: str) -> AbstractContextManager[Any]:
-        """Run a receiver."""
-
-
 def _policy(bench: Bench, text: str) -> str:
     path = bench.folder / "policy.toml"
     path.write_text(text)
@@ -72,8 +47,8 @@ def _policy(bench: Bench, text: str) -> str:
 
 def _measured(bench: Bench, name: str, server: str, **settings: str) -> None:
     with bench.server(server, **settings) as running:
-        bench.load(running, connections=2, count=300, sample=BEFORE)
-        result = bench.load(running, connections=2, count=3000, sample=BEFORE)
+        load(running, connections=2, count=300, sample=BEFORE)
+        result = load(running, connections=2, count=3000, sample=BEFORE)
     for figure in ("p50", "p99", "max"):
         bench.note(f"{name} {figure}", result[figure])
 
@@ -119,13 +94,13 @@ def asking(bench: Bench) -> None:
     ask = _policy(bench, ASK)
     with _worker(bench) as worker, bench.server("bridge", BRIDGE_POLICY=ask) as running:
         while not _asked(running.port):
-            bench.load(running, connections=2, count=10, sample=BEFORE)
-        bench.load(running, connections=2, count=300, sample=BEFORE)
-        result = bench.load(running, connections=2, count=3000, sample=BEFORE)
+            load(running, connections=2, count=10, sample=BEFORE)
+        load(running, connections=2, count=300, sample=BEFORE)
+        result = load(running, connections=2, count=3000, sample=BEFORE)
         for figure in ("p50", "p99", "max"):
             bench.note(f"ask {figure}", result[figure])
         worker.send_signal(signal.SIGSTOP)
-        result = bench.load(running, connections=CONNECTIONS, count=CONNECTIONS, sample=BEFORE)
+        result = load(running, connections=CONNECTIONS, count=CONNECTIONS, sample=BEFORE)
         for figure in ("p50", "p99", "max"):
             bench.note(f"dead {figure}", result[figure])
 

@@ -7,10 +7,10 @@ that nothing is lost, repeated or overtaken.
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
-from private_services import PrivatePostgres, PrivateRabbitMQ
+from private_services import PrivatePostgres
 from table import Row, both, most
+from under_test import Bench
 
 from tests.torture.workers.changes import CHANGES, Change
 from tests.torture.workers.events import Events
@@ -26,19 +26,6 @@ BARS = {"one is killed": 10, "one joins": 5}
 
 OTHERS = 1
 """Seconds within which all else is."""
-
-
-class Bench(Protocol):
-    """What the measurements share."""
-
-    rabbitmq: PrivateRabbitMQ | None
-    results: dict[str, list[float]]
-
-    def note(self, name: str, value: float) -> None:
-        """Add one round's figure."""
-
-    def median(self, name: str) -> float:
-        """Give the median of the rounds."""
 
 
 def partitions(bench: Bench) -> None:

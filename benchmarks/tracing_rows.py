@@ -5,8 +5,9 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from decision_rows import BEFORE, Bench
+from decision_rows import BEFORE
 from table import Row
+from under_test import Bench, load
 
 AFTER = "callbackAfterSendSingleMsgCommand"
 FIGURES = ("p50", "p99", "max")
@@ -57,8 +58,8 @@ def replies(bench: Bench) -> None:
         for name, share in SHARES.items():
             with bench.server("bridge", **_settings(share, collector)) as running:
                 for sample in (AFTER, BEFORE):
-                    bench.load(running, connections=2, count=500, sample=sample)
-                    result = bench.load(running, connections=2, count=3000, sample=sample)
+                    load(running, connections=2, count=500, sample=sample)
+                    result = load(running, connections=2, count=3000, sample=sample)
                     for figure in FIGURES:
                         bench.note(f"{name} {sample} {figure}", result[figure])
 
