@@ -166,9 +166,9 @@ class Process:
         )
 
     async def aclose(self) -> None:
-        """Close its connections."""
-        await self.session.close()
-        await self._beyond.close()
+        """Close its connections, all of them even where one is slow and we are cancelled."""
+        async with self.session, self._beyond:
+            pass
 
     async def _count(self, *_event: object) -> None:
         self.connections += 1

@@ -1,8 +1,10 @@
 """OpenIM's client as we play it, compared with what was captured from the real one."""
 
+import asyncio
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from urllib.parse import parse_qs, unquote
 
 import aiohttp
@@ -126,6 +128,20 @@ async def test_two_connections_serve_for_many_callbacks() -> None:
     assert [answer.verdict for answer in answers] == [Allowed()] * 500
     assert len(listener.requests) == 500
     assert listener.connections == running.connections <= openim.WORKERS
+
+
+async def test_no_connection_is_left_open_by_who_is_cancelled_while_closing() -> None:
+    async with listening(TAKEN) as listener:
+        async with AsyncExitStack() as closing:
+            sending = await closing.enter_async_context(process(listener.url))
+            await sending.post(COMMAND, b"{}")
+            leaving = asyncio.ensure_future(closing.pop_all().aclose())
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        sessions = [held for held in vars(sending).values() if hasattr(held, "closed")]
+        assert [session.closed for session in sessions] == [True, True]
 
 
 async def test_cookies_are_not_kept() -> None:
