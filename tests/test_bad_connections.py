@@ -123,7 +123,7 @@ async def _trickle(caller: Caller, data: bytes) -> None:
 @pytest.mark.parametrize("head", [request()[:1], request()[:90], get("/livez")[:-1]])
 async def test_a_head_that_comes_in_time_is_taken(tmp_path: Path, head: bytes) -> None:
     whole = request() if request().startswith(head) else get("/livez")
-    async with bridge(tmp_path, arrival_timeout=0.5) as running, calling(running) as caller:
+    async with bridge(tmp_path, arrival_timeout=60) as running, calling(running) as caller:
         caller.send(head)
         await until(lambda: any(_timers(running)))
         caller.send(whole[len(head) :])
