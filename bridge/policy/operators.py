@@ -40,13 +40,11 @@ def _is_not(values: Values) -> Test:
 
 
 def _contains(values: Values) -> Test:
-    words = Words(values)
-    return lambda found: any(words.anywhere_in(each) for each in found if type(each) is str)
+    return Words(values).anywhere_in
 
 
 def _has_word(values: Values) -> Test:
-    words = Words(values)
-    return lambda found: any(words.as_words_in(each) for each in found if type(each) is str)
+    return Words(values).as_words_in
 
 
 def _above(values: Values) -> Test:

@@ -6,7 +6,7 @@ content.text    a field of the JSON document that a text holds
 content.*       every text in that document, at any depth; the text itself if it is none
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
@@ -32,6 +32,8 @@ def reader(path: str) -> Read:
     name, *rest = path.split(".")
     if not rest:
         return lambda fields: _flat([fields.get(name)])
+    if rest == [EVERY]:
+        return lambda fields: _texts(fields.get(name))
 
     def read(fields: Mapping[str, object]) -> Found:
         found: list[object] = [fields.get(name)]
@@ -53,33 +55,32 @@ def _flat(found: list[object]) -> Found:
     return flat
 
 
-def _inside(value: object, step: str) -> Iterator[object]:
+def _inside(value: object, step: str) -> Found:
     if step == EVERY:
-        yield from _texts(value)
-        return
+        return _texts(value)
     if isinstance(value, str):
         value = _document(value)
-    for each in value if isinstance(value, list) else [value]:
-        if isinstance(each, dict):
-            yield each.get(step)
+    inside = value if isinstance(value, list) else [value]
+    return [each.get(step) for each in inside if isinstance(each, dict)]
 
 
-def _texts(value: object) -> Iterator[str]:
+def _texts(value: object) -> list[str]:
     """Give every text in a value, those in documents that are texts themselves too."""
     # Not recursive: anybody may nest.
-    waiting = [value]
+    found, waiting = [], [value]
     while waiting:
         each = waiting.pop()
         if isinstance(each, str):
             document = _document(each)
             if document is None:
-                yield each
+                found.append(each)
             else:
                 waiting.append(document)
         elif isinstance(each, dict):
-            waiting.extend(each.values())
+            waiting += each.values()
         elif isinstance(each, list):
-            waiting.extend(each)
+            waiting += each
+    return found
 
 
 def _document(text: str) -> dict[str, object] | list[object] | None:

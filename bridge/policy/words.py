@@ -36,16 +36,23 @@ class Words:
                 self._found.add_word(plain)
         self._found.make_automaton()
 
-    def anywhere_in(self, text: str) -> bool:
-        """Say whether one of them is in a text, inside of words too."""
-        return bool(self._found) and next(self._found.iter(folded(text)), None) is not None
+    def anywhere_in(self, values: Iterable[object]) -> bool:
+        """Say whether one of them is in one of the texts among values, inside of words too."""
+        if not self._found:
+            return False
+        for value in values:
+            if isinstance(value, str):
+                for _ in self._found.iter(folded(value)):
+                    return True
+        return False
 
-    def as_words_in(self, text: str) -> bool:
-        """Say whether one of them is in a text and no part of a longer word there."""
-        plain = folded(text)
+    def as_words_in(self, values: Iterable[object]) -> bool:
+        """Say whether one of them is in one of the texts and no part of a longer word there."""
+        texts = (folded(value) for value in values if isinstance(value, str))
         return bool(self._found) and any(
-            not _continues(plain, last) and not _continues(plain, last - length)
-            for last, length in self._found.iter(plain)
+            not _continues(text, last) and not _continues(text, last - length)
+            for text in texts
+            for last, length in self._found.iter(text)
         )
 
 
