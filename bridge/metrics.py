@@ -27,6 +27,9 @@ REPLY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 DECISION_BUCKETS = (0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds; few, as there are so many for each callback."""
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of Prometheus' text format."""
+
 UNKNOWN = "unknown"
 """Stands for every command that is not in the contract, or labels would have no end."""
 

@@ -27,7 +27,7 @@ from bridge.encoding import Encoder
 from bridge.forwarder import Forwarder
 from bridge.journal import Journal, JournalFull
 from bridge.logs import Sampled
-from bridge.metrics import Metrics
+from bridge.metrics import CONTENT_TYPE, Metrics
 from bridge.policy import Case, Decided, Policy
 from bridge.refusals import Refusals, as_json, too_slow
 from bridge.request import LONGEST_ID, Callback, Kept, Rejected, clean, fields_in
@@ -287,5 +287,5 @@ class Receiver:
     async def _show_metrics(self, _query: str) -> web.Response:
         return web.Response(
             body=await told(self.worker) if self.worker else self.metrics.render(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+            headers={"Content-Type": CONTENT_TYPE},
         )

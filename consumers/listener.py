@@ -8,6 +8,7 @@ from dataclasses import asdict
 import orjson
 from aiohttp import web
 
+from bridge.metrics import CONTENT_TYPE
 from consumers.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ async def listening(worker: Worker, host: str, port: int) -> AsyncIterator[int]:
         return _json({"ready": ready} | checks, 200 if ready else 503)
 
     async def metrics(_request: web.Request) -> web.Response:
-        kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        kind = {"Content-Type": CONTENT_TYPE}
         return web.Response(body=worker.metrics.render(), headers=kind)
 
     application = web.Application()

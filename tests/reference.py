@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, cast, get_args, get_type_hints
 
 import click
 from msgspec import Struct
@@ -39,6 +39,9 @@ from bridge.settings import Receiver, Settings
 from bridge.slots import opened
 from bridge.topology import ARCHIVED, BRIDGE, Arguments, Topology, archive, subscription
 from consumers.cli import main as consumers_cli
+from consumers.console.front import Front
+from consumers.friends.answering import Api
+from consumers.friends.feed import Feed
 from consumers.lanes import Job, Source
 from consumers.metrics import Metrics as WorkersMetrics
 from consumers.metrics import Watched
@@ -47,6 +50,9 @@ from consumers.pauses import PausedBy
 from consumers.settings import Console, FriendsApi, Worker
 from consumers.testing import delivery_of, recorded
 from consumers.work import State
+
+if TYPE_CHECKING:
+    from consumers.database import Database
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -366,6 +372,21 @@ async def _worker_rendered() -> str:
     return counted.render().decode()
 
 
+def apis_metrics() -> str:
+    """Give the friends API's metrics, each with a series."""
+    database = cast("Database", None)
+    counted = Api(FriendsApi(token="t" * 20), database, Feed(database)).metrics
+    counted.answered("live", 200, 0.0)
+    return counted.render().decode()
+
+
+def consoles_metrics() -> str:
+    """Give the console's metrics, each with a series."""
+    counted = Front(Console(password="p" * 20), {}).metrics
+    counted.answered("overview", 200, 0.0)
+    return counted.render().decode()
+
+
 def _labels(name: str, text: str) -> str:
     found = re.search(rf"^{name}(?:_bucket)?{{(.*)}} ", text, re.MULTILINE)
     labels = re.findall(r'(\w+)="', found[1]) if found else []
@@ -402,6 +423,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rejections": rejections,
     "metrics": lambda: _metrics_of(receivers_metrics()),
     "metrics of the consumers": lambda: _metrics_of(workers_metrics()),
+    "metrics of the friends API": lambda: _metrics_of(apis_metrics()),
+    "metrics of the console": lambda: _metrics_of(consoles_metrics()),
     "callbacks": callbacks,
     "changes": changes,
     "sources": sources,

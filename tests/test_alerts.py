@@ -17,13 +17,13 @@ from ruamel.yaml import YAML
 from bridge.broker import connect
 from bridge.topology import BRIDGE
 from tests.brokers import Address, started
-from tests.reference import receivers_metrics, workers_metrics
+from tests.reference import apis_metrics, consoles_metrics, receivers_metrics, workers_metrics
 from tests.running import eventually
 from tests.test_docs import ROOT, anchors
 
 RULES = ROOT / "deploy" / "prometheus" / "alerts.rules.yml"
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
-OURS = receivers_metrics() + workers_metrics()
+OURS = receivers_metrics() + workers_metrics() + apis_metrics() + consoles_metrics()
 DETAILS = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count"
 
 

@@ -65,6 +65,18 @@ async def test_what_is_no_route_is_not_there(shown: Console) -> None:
         assert await person.status("GET", "/static/..%2Fserver.py") == 404
 
 
+async def test_answers_are_counted_for_prometheus_who_needs_no_password(shown: Console) -> None:
+    async with shown.person("viewer") as person:
+        await person.status("GET", "/flow")
+        await person.status("GET", "/nothing")
+    async with shown.person() as nobody:
+        text = await nobody.page("/metrics")
+    answered = "openim_console_answers_total"
+    assert f'{answered}{{route="flow",status="200"}} 1.0' in text
+    assert f'{answered}{{route="none",status="404"}} 1.0' in text
+    assert "openim_console_streams 0.0" in text
+
+
 async def test_the_documents_of_all_callbacks_are_there(shown: Console) -> None:
     async with shown.person("viewer") as person:
         pages = {

@@ -86,6 +86,18 @@ async def test_either_of_two_tokens_will_do(opened: Database, database_url: str)
     assert [status for status, _ in answers] == [200, 200, 401]
 
 
+async def test_answers_and_the_database_are_counted(backend: aiohttp.ClientSession) -> None:
+    for path in (LIST, "/livez", "/nothing"):
+        await get(backend, path)
+    async with backend.get("/metrics", headers={"Authorization": ""}) as response:
+        text = await response.text()
+    answered = "openim_friends_answers_total"
+    assert f'{answered}{{route="list_verifications",status="200"}} 1.0' in text
+    assert f'{answered}{{route="none",status="404"}} 1.0' in text
+    assert 'openim_friends_answer_seconds_count{route="live"} 1.0' in text
+    assert float(text.rpartition("database_read_since_seconds ")[2].split()[0]) > 1.7e9
+
+
 # What is asked for
 
 
@@ -303,9 +315,14 @@ async def test_every_path_is_described_and_asks_for_what_it_needs(
     assert (status, description["openapi"]) == (200, "3.1.0")
     assert list(description["paths"]) == [route.path for route in ROUTES]
     secured = {path for path, each in description["paths"].items() if each["get"]["security"]}
-    refused = {path for path in description["paths"] if (await get(backend, path))[0] == 401}
+    refused = {path for path in description["paths"] if await _status_of(backend, path) == 401}
     assert secured == refused
     assert len(refused) == 5
+
+
+async def _status_of(backend: aiohttp.ClientSession, path: str) -> int:
+    async with backend.get(path) as response:
+        return response.status
 
 
 # A database that is away

@@ -165,6 +165,10 @@ class Sessions:
         """Let somebody out."""
         self._sessions.pop(_key(cookie), None)
 
+    def streams(self) -> int:
+        """Count the live pages of all."""
+        return sum(each.streams for each in self._sessions.values())
+
     def streams_of(self, name: str) -> int:
         """Count the live pages of somebody, in all sessions."""
         return sum(each.streams for each in self._sessions.values() if each.name == name)

@@ -4,11 +4,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from time import perf_counter
 from typing import TypeAlias
 
 from aiohttp import web
 
 from bridge.logs import Sampled
+from bridge.metrics import CONTENT_TYPE
+from consumers.answers_counted import ELSEWHERE, AnswersCounted
 from consumers.console import rendering
 from consumers.console.access import Accounts, Guesses, Session, Sessions, same_site
 from consumers.console.routes import ROUTES, Route
@@ -57,7 +60,15 @@ class Front:
         self._guesses = Guesses()
         self._guessing = asyncio.Semaphore(GUESSING)
         self._lines = Sampled()
-        own = {"login_page": self._login_page, "login": self._login, "logout": self._logout}
+        self.metrics = AnswersCounted(
+            "console", {"streams": ("Live pages that are open", self.sessions.streams)}
+        )
+        own = {
+            "login_page": self._login_page,
+            "login": self._login,
+            "logout": self._logout,
+            "metrics": self._metrics,
+        }
         self._answers = {**answers, **own}
 
     def application(self) -> web.Application:
@@ -75,23 +86,34 @@ class Front:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Turn what went wrong into a page, and put the headers on every answer."""
+        """Put the headers on every answer, and count it."""
+        started = perf_counter()
+        response = await self._answered(request, handler)
+        if not response.prepared:
+            response.headers.update(HEADERS)
+            response.headers.setdefault("Cache-Control", "no-store")
+            name = request.match_info.route.name or ELSEWHERE
+            self.metrics.answered(name, response.status, perf_counter() - started)
+        return response
+
+    async def _answered(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Turn what went wrong into a page."""
         try:
-            response = await handler(request)
+            return await handler(request)
         except Refused as refused:
-            response = self._problem(request, refused.status, str(refused))
+            return self._problem(request, refused.status, str(refused))
         except web.HTTPException as error:
             known = error.status < HTTPStatus.BAD_REQUEST
-            response = error if known else self._problem(request, error.status, error.reason)
+            return error if known else self._problem(request, error.status, error.reason)
         except Exception:
             more = self._lines.admit("failed")
             if more is not None:
                 log.exception("request failed", extra={"path": request.path, "more": more})
-            response = self._problem(request, 500, "Our fault: the console's log says more.")
-        if not response.prepared:
-            response.headers.update(HEADERS)
-            response.headers.setdefault("Cache-Control", "no-store")
-        return response
+            return self._problem(request, 500, "Our fault: the console's log says more.")
 
     def _through(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Give what checks a request before it is answered."""
@@ -165,6 +187,10 @@ class Front:
         for name in (COOKIE, SAFE_COOKIE):
             response.del_cookie(name)
         return response
+
+    async def _metrics(self, _request: web.Request, _asked: Asked) -> web.Response:
+        headers = {"Content-Type": CONTENT_TYPE}
+        return web.Response(body=self.metrics.render(), headers=headers)
 
 
 _NOBODY = Session(name="", role=0)  # type: ignore[arg-type]  # less than any role

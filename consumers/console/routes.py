@@ -69,5 +69,6 @@ ROUTES: tuple[Route, ...] = (
     _open("GET", "/favicon.ico", "icon"),
     _open("GET", "/livez", "livez"),
     _open("GET", "/readyz", "readyz"),
+    _open("GET", "/metrics", "metrics"),
 )
 """Everything; what is not here is not answered, and a route without a role is open."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
+from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -11,6 +12,8 @@ from msgspec import Struct
 from multidict import MultiDict
 
 from bridge.logs import Sampled
+from bridge.metrics import CONTENT_TYPE
+from consumers.answers_counted import ELSEWHERE, AnswersCounted
 from consumers.database import Database, DatabaseAway
 from consumers.friends import asking, relations, verifications
 from consumers.friends.asking import Refused
@@ -19,6 +22,8 @@ from consumers.friends.openapi import described
 from consumers.friends.reading import reading
 from consumers.friends.routes import (
     ROUTES,
+    STREAM,
+    TEXT,
     Alive,
     BlackList,
     Friends,
@@ -39,6 +44,8 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Answer: TypeAlias = Callable[[Any], Awaitable[Struct]]
+Found: TypeAlias = tuple[Route, dict[str, str]]
+"""What a path leads to, and what stands in it."""
 
 
 class Api:
@@ -58,6 +65,16 @@ class Api:
         self._tokens = asking.Tokens(settings.token)
         self._streams = 0
         self._lines = Sampled()
+        self.metrics = AnswersCounted(
+            "friends",
+            {
+                "streams": ("Streams that are open", lambda: self._streams),
+                "database_read_since_seconds": (
+                    "Since when the database can be read, in seconds since 1970; 0: it cannot",
+                    lambda: feed.read_since,
+                ),
+            },
+        )
         self._answers: dict[str, Answer] = {
             "list_verifications": self._list_verifications,
             "show_verification": self._show_verification,
@@ -70,8 +87,19 @@ class Api:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
+        started = perf_counter()
+        found = _route(request.path)
+        response = await self._answered(request, found)
+        if not response.prepared:
+            name = found[0].name if found else ELSEWHERE
+            self.metrics.answered(name, response.status, perf_counter() - started)
+        return response
+
+    async def _answered(
+        self, request: web.BaseRequest, found: Found | None
+    ) -> web.StreamResponse:
         try:
-            return await self._answer(request)
+            return await self._answer(request, found)
         except Refused as refused:
             return _trouble(refused)
         except DatabaseAway as away:
@@ -84,8 +112,9 @@ class Api:
                 )
             )
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        found = _route(request.path)
+    async def _answer(
+        self, request: web.BaseRequest, found: Found | None
+    ) -> web.StreamResponse:
         if found is None or not found[0].open:
             self._tokens.check(request)
         if found is None:
@@ -97,8 +126,11 @@ class Api:
             )
         route, in_path = found
         query = asking.read(route.query, MultiDict([*request.query.items(), *in_path.items()]))
-        if isinstance(query, Wanted) and route.answer is None:
+        if isinstance(query, Wanted) and route.media == STREAM:
             return await self._stream(request, query)
+        if route.media == TEXT:
+            headers = {"Content-Type": CONTENT_TYPE}
+            return web.Response(body=self.metrics.render(), headers=headers)
         answer = await self._answers[route.name](query)
         return _json(answer, 503 if isinstance(answer, Ready) and not answer.ready else 200)
 
@@ -190,7 +222,7 @@ class Api:
         return _trouble(Refused(status, "internal", "our fault, see our log"))
 
 
-def _route(path: str) -> tuple[Route, dict[str, str]] | None:
+def _route(path: str) -> Found | None:
     for route in ROUTES:
         if match := route.pattern.fullmatch(path):
             return route, match.groupdict()

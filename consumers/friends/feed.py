@@ -8,6 +8,7 @@ buffer that could fill, and where a stream goes on is a number.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -48,6 +49,7 @@ class Feed:
     Attributes:
         position: Up to which it is known what happened; None before the first look.
         trouble: Why SQL cannot be read now; empty if it can.
+        read_since: When that ended, in seconds since 1970; 0 while it lasts.
         news: Set, and replaced by another, when there is more, or when it stops.
 
     """
@@ -59,6 +61,7 @@ class Feed:
         self._start = 0
         self.position: int | None = None
         self.trouble = "it was not read yet"
+        self.read_since = 0.0
         self.news = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -79,8 +82,10 @@ class Feed:
     def _note(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:
             log.warning("database unavailable", extra={"reason": trouble})
+            self.read_since = 0.0
         elif self.trouble and not trouble:
             log.info("reading", extra={"position": self.position})
+            self.read_since = time.time()
         self.trouble = trouble
 
     async def _look(self) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from bridge.documents.openapi import REFERENCE, response
-from consumers.friends.routes import ROUTES, Description, Ready, Route, Trouble
+from consumers.friends.routes import ROUTES, STREAM, Description, Ready, Route, Trouble
 from consumers.friends.verifications import Verification
 
 ABOUT = (
@@ -58,12 +58,14 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": route.name,
         "summary": route.summary,
         "security": [] if route.open else [{"token": []}],
-        "parameters": [*_parameters(route), *([] if route.answer else [LAST_EVENT_ID])],
+        "parameters": list(_parameters(route)),
         "responses": dict(_responses(route)),
     }
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:
+    if route.media == STREAM:
+        yield LAST_EVENT_ID
     names = {field.encode_name: field for field in msgspec.structs.fields(route.query)}
     for name, field in names.items():
         schema = msgspec.json.schema(field.type)
@@ -82,8 +84,9 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
 
 def _responses(route: Route) -> Iterator[tuple[str, dict[str, Any]]]:
     if route.answer is None:
-        content: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
-        yield "200", {"description": EVENTS, "content": content}
+        about = EVENTS if route.media == STREAM else "Prometheus' text format."
+        content: dict[str, Any] = {route.media: {"schema": {"type": "string"}}}
+        yield "200", {"description": about, "content": content}
     else:
         yield "200", response(_sentence(route.answer), route.answer.__name__)
     if route.answer is Ready:

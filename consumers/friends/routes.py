@@ -97,6 +97,9 @@ class Ready(Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="Why not, in a few words; otherwise empty.")]
 
 
+STREAM, TEXT = "text/event-stream", "text/plain"
+
+
 class Description(Struct, frozen=True, kw_only=True):
     """OpenAPI's description of the API."""
 
@@ -121,7 +124,10 @@ class Route:
     path: str
     summary: str
     answer: type[Struct] | None
-    """What is answered, as JSON; None for the stream."""
+    """What is answered, as JSON; None for what is not JSON."""
+
+    media: str = "application/json"
+    """What is answered, as HTTP calls it."""
 
     query: type[Struct] = NoQuery
     problems: tuple[int, ...] = ()
@@ -150,6 +156,7 @@ ROUTES = (
         summary="Get friend verification messages as they come, as server-sent events.",
         query=Wanted,
         answer=None,
+        media=STREAM,
         problems=(409,),
     ),
     Route(
@@ -193,6 +200,14 @@ ROUTES = (
         path="/readyz",
         summary="Ask whether the database can be read.",
         answer=Ready,
+        open=True,
+    ),
+    Route(
+        name="metrics",
+        path="/metrics",
+        summary="Get the metrics, for Prometheus.",
+        answer=None,
+        media=TEXT,
         open=True,
     ),
 )
