@@ -338,6 +338,7 @@ async def test_a_handler_that_fails_means_the_fallback_at_once(
         b'{"allow": "yes"}',
         b'{"refuse": {"code": 7, "message": "no"}}',
         b'{"change": {"nickname": "x"}}',
+        b'{"refuse": {"code": 20001, "message": "no", "details": ""}}',
         b'{"allow": true, "more": 1}',
         b"\xff",
         b"[" * 10_000,

@@ -29,7 +29,7 @@ class BadReply(ValueError):
     """OpenIM could not decode this reply, or would do damage on it; the message says why."""
 
 
-class Checked(Struct, frozen=True):
+class Checked(Struct, frozen=True, forbid_unknown_fields=True):
     """A value whose fields are what their types say, also where nobody runs mypy."""
 
     def __post_init__(self) -> None:
