@@ -5,7 +5,7 @@ JSON, for any language:
 
 {"allow": true}
 {"refuse": {"code": 20001, "message": "…", "detail": "…"}}
-{"change": {"nickname": "…"}}
+{"change": {"nickName": "…"}}
 {"failed": "why there is no decision"}
 """
 

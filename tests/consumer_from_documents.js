@@ -16,7 +16,8 @@ const ajv = new Ajv({ strict: false, allErrors: true });
 ajv.addSchema(document, "asyncapi.json");
 
 const escaped = (words) => words.replace(/[.*+?^$()|[\]\\]/g, "\\$&");
-const channels = Object.values(document.channels).map((channel) => ({
+const published = ({ bindings }) => bindings && bindings.amqp.is === "routingKey";
+const channels = Object.values(document.channels).filter(published).map((channel) => ({
   address: new RegExp(`^${escaped(channel.address).replace(/\{\w+\}/g, "[^.]+")}$`),
   message: resolved(Object.values(channel.messages)[0].$ref),
 }));

@@ -53,7 +53,8 @@ def channels(routing_key: str) -> list[str]:
     return [
         name
         for name, channel in ASYNCAPI["channels"].items()
-        if re.fullmatch(
+        if channel["address"]
+        and re.fullmatch(
             re.sub(r"\\{\w+\\}", "[^.]+", re.escape(channel["address"])), routing_key
         )
     ]

@@ -85,6 +85,11 @@ async def built(language: str, folder: Path, printed: str) -> None:
     """Make of what was printed a program in `folder`."""
     file = LANGUAGES[language]
     (folder / file).write_text(printed.partition(f"----- {file}\n")[2])
+    await prepared(language, folder)
+
+
+async def prepared(language: str, folder: Path) -> None:
+    """Fetch and compile what the program in `folder` needs."""
     tools = TOOLS[language]
     if tools.build:
         process = await asyncio.create_subprocess_exec(

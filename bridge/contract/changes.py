@@ -14,7 +14,7 @@ from bridge.contract.conversation import (
     BeforeCreateGroupChatConversations,
     BeforeCreateSingleChatConversations,
 )
-from bridge.contract.event import Before, Int32, Int64, wire_name
+from bridge.contract.event import Before, Int32, Int64, JsonText, wire_name
 from bridge.contract.friend import BeforeImportFriends, BeforeSetFriendRemark
 from bridge.contract.group import (
     BeforeCreateGroup,
@@ -45,7 +45,7 @@ class ChangeMsgModify(Change[BeforeMsgModify], frozen=True, kw_only=True):
     not say whether it has.
     """
 
-    content: str | UnsetType = UNSET
+    content: JsonText | UnsetType = UNSET
     """A JSON document, as the type of content asks for."""
     recv_id: Id | UnsetType = UNSET
     group_id: Id | UnsetType = UNSET
@@ -110,10 +110,16 @@ class ChangeImportFriends(Change[BeforeImportFriends], frozen=True, kw_only=True
     friend_user_ids: Ids | UnsetType = field(name="friendUserIDs", default=UNSET)
 
 
+_WITH_ID = {"required": ["userID"], "properties": {"userID": {"minLength": 1}}}
+
+Registered: TypeAlias = Annotated[RegisteredUser, Meta(extra_json_schema=_WITH_ID)]
+"""One that has an id."""
+
+
 class ChangeUserRegister(Change[BeforeUserRegister], frozen=True, kw_only=True):
     """These users are registered, and none of those that were asked for."""
 
-    users: Annotated[list[RegisteredUser], Meta(min_length=1)] | UnsetType = UNSET
+    users: Annotated[list[Registered], Meta(min_length=1)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Refuse users without an id."""

@@ -8,8 +8,8 @@ import orjson
 
 from bridge import openim
 from bridge.contract import EVENTS, MALFORMED, Before, Event
-from bridge.documents import schemas, traps, words
-from bridge.documents.envelope import HEADERS, PROPERTIES, On, Part
+from bridge.documents import answers, questions, schemas, traps, words
+from bridge.documents.envelope import BINDING, HEADERS, PROPERTIES, On, schema
 from bridge.documents.schemas import Schema
 from bridge.topology import CALLBACKS
 
@@ -26,10 +26,11 @@ place of the partition, or with `<subject>.<before or after>.#` for all of one k
   is published all the same.
 - What the bridge does not know arrives as `unknown.<callback>.<partition>`, a body that is no
   JSON object as `malformed`.
+
 """
 
-BINDING = "0.3.0"
-"""Version of AsyncAPI's binding for AMQP 0-9-1."""
+
+REFERENCE = "#/components/schemas/{name}"
 
 
 def document() -> dict[str, Any]:
@@ -39,7 +40,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "OpenIM bridge",
             "version": version("openim-bridge"),
-            "description": ABOUT,
+            "description": ABOUT + questions.ABOUT,
             "license": {"name": "Apache-2.0"},
             "tags": [{"name": subject} for subject in subjects()],
         },
@@ -53,13 +54,17 @@ def document() -> dict[str, Any]:
                 "security": [{"$ref": "#/components/securitySchemes/login"}],
             }
         },
-        "channels": {name: channel for name, channel, _ in _channels()},
-        "operations": {f"publish{name}": _operation(name) for name, _, _ in _channels()},
+        "channels": {name: channel for name, channel, _ in _channels()} | questions.channels(),
+        "operations": {f"publish{name}": _operation(name) for name, _, _ in _channels()}
+        | questions.operations(),
         "components": {
-            "messages": {name: message for name, _, message in _channels()},
-            "schemas": schemas.definitions("#/components/schemas/{name}")
+            "messages": {name: message for name, _, message in _channels()}
+            | questions.messages(),
+            "schemas": schemas.definitions(REFERENCE)
+            | answers.definitions(REFERENCE)
             | {f"Headers{each.capitalize()}": _headers(on) for each, on in _KINDS.items()}
-            | {"Properties": _object(PROPERTIES)},
+            | {"Properties": schema(PROPERTIES)}
+            | questions.schemas(),
             "parameters": {
                 "partition": {
                     "description": "The partition of the ordering key. Bind with `*` for it.",
@@ -188,18 +193,7 @@ def _other(name: str, about: str, payload: Schema, kind: str) -> dict[str, Any]:
 
 
 def _headers(on: tuple[On, ...]) -> Schema:
-    return _object(part for part in HEADERS if part.on in on)
-
-
-def _object(parts: Iterable[Part]) -> Schema:
-    every = list(parts)
-    return {
-        "type": "object",
-        "properties": {
-            part.name: {"type": part.kind, "description": part.text} for part in every
-        },
-        "required": [part.name for part in every if part.always],
-    }
+    return schema(part for part in HEADERS if part.on in on)
 
 
 def _listed(sentences: Iterable[str]) -> str:

@@ -1,11 +1,14 @@
 """What a message says beside its body: AMQP properties and headers, as data."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-On: TypeAlias = Literal["callbacks", "before", "malformed", "copies", "replays", "questions"]
+On: TypeAlias = Literal[
+    "callbacks", "before", "malformed", "copies", "replays", "questions", "answers"
+]
 """Messages that have a header: all callbacks, before callbacks, unreadable bodies, deliveries
-that come again, replayed ones, and questions to decision handlers with their answers."""
+that come again, replayed ones, questions to decision handlers, and their answers."""
 
 JsonType: TypeAlias = Literal["string", "integer", "array"]
 
@@ -26,6 +29,9 @@ class Part:
 
 
 ID = "0195c1a2-7d3e-7abc-8def-0123456789ab"
+
+BINDING = "0.3.0"
+"""Version of AsyncAPI's binding for AMQP 0-9-1."""
 
 PROPERTIES = (
     Part(
@@ -63,6 +69,31 @@ PROPERTIES = (
     Part(name="app_id", text="`openim-bridge`", example="openim-bridge", always=True),
 )
 """The AMQP properties of every callback."""
+
+QUESTION_PROPERTIES = (
+    Part(
+        name="reply_to",
+        text="the routing key that the answer takes, by the default exchange",
+        always=True,
+    ),
+    Part(name="correlation_id", text="which question it is; the answer says so", always=True),
+    Part(name="message_id", text="that of the callback, which is published later", always=True),
+    Part(name="type", text="the callback, as its path named it", always=True),
+    Part(name="content_type", text="`application/json`", always=True),
+    Part(name="delivery_mode", text="1, transient", kind="integer", always=True),
+    Part(
+        name="expiration",
+        text="milliseconds after which RabbitMQ drops it, if nobody has taken it",
+        always=True,
+    ),
+)
+"""The AMQP properties of a question to a decision handler."""
+
+ANSWER_PROPERTIES = (
+    Part(name="correlation_id", text="that of the question", always=True),
+    Part(name="content_type", text="`application/json`"),
+)
+"""The AMQP properties that an answer should have."""
 
 HEADERS = (
     Part(
@@ -109,9 +140,15 @@ HEADERS = (
         text="of a question: when its answer comes too late, in milliseconds since 1970",
         kind="integer",
         on="questions",
+        always=True,
     ),
-    Part(name="x-operation-id", text="of a question: OpenIM's trace id", on="questions"),
-    Part(name="x-handler", text="of an answer: who gives it", on="questions"),
+    Part(
+        name="x-operation-id",
+        text="of a question: OpenIM's trace id",
+        on="questions",
+        always=True,
+    ),
+    Part(name="x-handler", text="of an answer: who gives it", on="answers"),
     Part(
         name="x-verdict",
         text="of a before callback: what OpenIM was answered: `allow`, `refuse` or `change`",
@@ -183,3 +220,15 @@ HEADERS = (
     ),
 )
 """The headers. A value is cut after 2 KiB, and all together are within 8 KiB."""
+
+
+def schema(parts: Iterable[Part]) -> dict[str, Any]:
+    """Give the JSON Schema of properties or headers."""
+    every = list(parts)
+    return {
+        "type": "object",
+        "properties": {
+            part.name: {"type": part.kind, "description": part.text} for part in every
+        },
+        "required": [part.name for part in every if part.always],
+    }

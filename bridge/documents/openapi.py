@@ -6,11 +6,10 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-import msgspec
 import orjson
 
 from bridge.contract import ALLOW, CHANGES, EVENTS, Before, Event
-from bridge.documents import asyncapi, schemas, traps, words
+from bridge.documents import answers, asyncapi, schemas, traps, words
 from bridge.documents.schemas import Schema
 from bridge.settings import Receiver as Settings
 
@@ -70,7 +69,6 @@ PROBES = {
 def document() -> dict[str, Any]:
     """Give the document."""
     definitions = schemas.definitions(REFERENCE)
-    _, changes = msgspec.json.schema_components(CHANGES.values(), ref_template=REFERENCE)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -86,7 +84,7 @@ def document() -> dict[str, Any]:
             **{path: _probe(*probe) for path, probe in PROBES.items()},
         },
         "components": {
-            "schemas": {**definitions, **changes, "Reply": _COMMON},
+            "schemas": {**definitions, **_changes(), "Reply": _COMMON},
             "responses": dict(_rejected()),
             "securitySchemes": {"secret": {"type": "http", "scheme": "basic"}},
         },
@@ -111,6 +109,14 @@ _COMMON: Schema = {
     },
     "required": ["actionCode", "errCode", "errMsg", "errDlt", "nextCode"],
 }
+
+
+def _changes() -> dict[str, Schema]:
+    """Give the schemas of changes, each beside the five fields that every reply has."""
+    closed = answers.changes(REFERENCE)
+    for kind in CHANGES.values():
+        del closed[kind.__name__]["additionalProperties"]
+    return closed
 
 
 def _callback(event: type[Event]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from importlib.resources import files
 from msgspec import structs
 
 from bridge.contract import CHANGES, EVENTS, Before, Event
-from bridge.documents import asyncapi, schemas, traps, words
-from bridge.documents.envelope import HEADERS, PROPERTIES, Part
+from bridge.documents import answers, asyncapi, questions, schemas, traps, words
+from bridge.documents.envelope import HEADERS, PROPERTIES, QUESTION_PROPERTIES, Part
 from bridge.documents.schemas import Schema
+from bridge.questions import queue_name, topology
 
 SUBJECTS = {
     "message": "Messages",
@@ -47,12 +48,24 @@ def page(home: str = "#top") -> str:
         "count": str(len(EVENTS)),
         "contents": "\n".join(map(_contents, SUBJECTS)),
         "properties": _parts("property", PROPERTIES),
-        "headers": _parts("header", (each for each in HEADERS if each.on != "questions")),
+        "headers": _parts(
+            "header", (each for each in HEADERS if each.on not in {"questions", "answers"})
+        ),
+        "arguments": _arguments(),
+        "question": _parts(
+            "property or header",
+            (*QUESTION_PROPERTIES, *questions.HEADERS_OF_QUESTIONS),
+        ),
         "callbacks": "\n".join(map(_subject, SUBJECTS)),
     }
     for name, text in parts.items():
         template = template.replace(f"<!-- {name} -->", text)
     return template
+
+
+def _arguments() -> str:
+    (queue,) = topology([answers.ASKED[0]]).queues
+    return ", ".join(_code(f"{name}={value}") for name, value in queue.arguments.items())
 
 
 def _of(subject: str) -> list[type[Event]]:
@@ -89,7 +102,7 @@ def _callback(event: type[Event]) -> str:
 <ul class="traps">
 {surprises}</ul>
 {_fields(event)}
-<h4>As OpenIM sent it</h4>
+{_changes(event)}<h4>As OpenIM sent it</h4>
 <pre tabindex="0"><code>{escape(body)}</code></pre>
 </article>"""
 
@@ -100,17 +113,21 @@ def _facts(event: type[Event]) -> str:
         "Routing key": f"<code>{event.routing_key}.p<i>nn</i></code>",
         "In <code>webhooks.yml</code>": _code(event.config_key),
         "Since": f"OpenIM {escape(event.since)}" if event.since else "",
-        "May be changed": ", ".join(map(_code, _changeable(event))),
+        "Asked about in": _code(queue_name(event)) if issubclass(event, Before) else "",
     }
     return "\n".join(
         f"<div><dt>{name}</dt><dd>{fact}</dd></div>" for name, fact in facts.items() if fact
     )
 
 
-def _changeable(event: type[Event]) -> tuple[str, ...]:
-    if issubclass(event, Before) and event in CHANGES:
-        return CHANGES[event].__struct_encode_fields__
-    return ()
+def _changes(event: type[Event]) -> str:
+    """Tell what an answer may change; nothing, if it may not."""
+    if not issubclass(event, Before) or event not in CHANGES:
+        return ""
+    schema = _definitions()[CHANGES[event].__name__]
+    table = _table(("Field", "Type", "What it is"), _rows(schema, schema["properties"], ""))
+    about = _inline(schema["description"])
+    return f"<h4>What <code>change</code> may have: {about}</h4>\n{table}\n"
 
 
 def _fields(event: type[Event]) -> str:
@@ -123,7 +140,7 @@ def _fields(event: type[Event]) -> str:
 
 @cache
 def _definitions() -> dict[str, Schema]:
-    return schemas.definitions("{name}")
+    return schemas.definitions("{name}") | answers.changes("{name}")
 
 
 def _rows(schema: Schema, needed: Collection[str], before: str) -> Iterator[tuple[str, ...]]:
@@ -133,10 +150,11 @@ def _rows(schema: Schema, needed: Collection[str], before: str) -> Iterator[tupl
         if said.startswith(schemas.ANOTHER_SPELLING):
             continue
         kind, inner = _kind(field)
+        within = f"{name}[]." if kind.startswith("list") else f"{name}."
         optional = "" if before or name in needed else _MAY_BE_MISSING
         yield _code(before + name), kind, f"{_inline(said)} {optional}".strip()
         if inner:
-            yield from _rows(_definitions()[inner], (), f"{name}[].")
+            yield from _rows(_definitions()[inner], (), within)
 
 
 _MAY_BE_MISSING = '<span class="optional">may be missing</span>'

@@ -36,6 +36,11 @@ def summary(kind: type[Struct]) -> str:
     return _paragraphs(kind)[0]
 
 
+def whole(kind: type[Struct]) -> str:
+    """Give all that is said of a class itself."""
+    return _in_json_words(" ".join(_paragraphs(kind)), _wire_names(kind))
+
+
 def details(kind: type[Struct]) -> Iterator[str]:
     """Give what else is said of a callback, that of its kind first."""
     names = _wire_names(kind)
