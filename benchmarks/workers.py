@@ -23,7 +23,8 @@ from bridge.broker import Broker, connect
 from bridge.commands import run
 from bridge.contract import AfterSendGroupMsg, partition
 from bridge.message import Ids, Message, decode
-from bridge.topology import BRIDGE, CALLBACKS, partition_name, subscription
+from bridge.rights import SHARED
+from bridge.topology import CALLBACKS, partition_name, subscription
 from bridge.wire import Numbered, Outcome
 from consumers import database
 from consumers.database import METADATA, Database, insert_into
@@ -224,7 +225,7 @@ async def work(kind: str, count: int, amqp_url: str, database_url: str) -> None:
         handlers = build(watch, opened)
         partitions = PARTITIONS if handlers.ordered else 0
         topology = subscription("bench", handlers.events, partitions=partitions)
-        await broker.declare(BRIDGE)
+        await broker.declare(SHARED)
         await broker.declare(topology)
         await fill(broker, count)
         if kind == "fill":

@@ -25,8 +25,8 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
         missing = await _missing(connection, topology)
         if missing:
             raise NotAllowed(
-                f"{', '.join(missing)} must be there, and this user may not create it: have one"
-                f" who may run `topology apply`; RabbitMQ says {error}"
+                f"{', '.join(missing)} must be there, and this user may not create it: load the"
+                f" definitions, or have one who may run `topology apply`; RabbitMQ says {error}"
             ) from error
 
 
@@ -46,25 +46,33 @@ async def _declare(channel: AbstractChannel, topology: Topology) -> None:
 
 async def _missing(connection: AbstractConnection, topology: Topology) -> list[str]:
     """Name the exchanges and queues that are not there; bindings cannot be looked for."""
-    exchanges = [
-        f"exchange {each.name}"
-        for each in topology.exchanges
-        if not await is_there(connection, each)
-    ]
-    queues = [
-        f"queue {each.name}" for each in topology.queues if not await is_there(connection, each)
-    ]
-    return exchanges + queues
+    missing = []
+    to_see: list[Exchange | Queue] = [*topology.exchanges, *topology.queues]
+    while to_see:
+        try:
+            async with connection.channel() as channel:
+                while to_see:
+                    await _see(channel, to_see[0])
+                    to_see.pop(0)
+        except aiormq.ChannelNotFoundEntity:
+            # RabbitMQ closes the channel with it, so the others are seen on another.
+            thing = to_see.pop(0)
+            missing.append(f"{type(thing).__name__.lower()} {thing.name}")
+    return missing
 
 
 async def is_there(connection: AbstractConnection, thing: Exchange | Queue) -> bool:
     """Say whether an exchange or a queue of that name exists, which takes no rights."""
     try:
         async with connection.channel() as channel:
-            if isinstance(thing, Exchange):
-                await channel.get_exchange(thing.name)
-            else:
-                await channel.declare_queue(thing.name, passive=True)
+            await _see(channel, thing)
     except aiormq.ChannelNotFoundEntity:
         return False
     return True
+
+
+async def _see(channel: AbstractChannel, thing: Exchange | Queue) -> None:
+    if isinstance(thing, Exchange):
+        await channel.get_exchange(thing.name)
+    else:
+        await channel.declare_queue(thing.name, passive=True)

@@ -1,12 +1,14 @@
 """Who may do what in RabbitMQ: a user for each kind of process, with the least that it needs.
 
-    receiver     declares what the receiver needs, and publishes callbacks
-    consumers    declares and reads work queues; delays, buries and answers
+    receiver     makes the archive, and publishes callbacks
+    consumers    makes and reads work queues; delays, buries and answers
     console      reads the streams, looks at dead letters and replays them
     operator     the commands for people: everything of the bridge, and users of other teams
     monitoring   looks on
 
-What a process declares is read from its topology, so what is added there is allowed here.
+RabbitMQ allows who may declare something to delete it as well, and who may bind to unbind. So
+what all share is in the definitions, and nobody but the operator may declare it. What a process
+declares besides is read from its topology, so what is added there is allowed here.
 """
 
 import base64
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge import outcomes, questions, topology
+from bridge import inspection, outcomes, questions, topology
 from bridge.topology import Arguments, Topology
 
 ANY = "*"
@@ -30,8 +32,8 @@ ANONYMOUS = f"amq.gen-{ANY}"
 
 EVERYTHING = f"openim.{ANY}"
 
-NEVER = "(?!)"
-"""Matches no routing key, not even the empty one."""
+SHARED = inspection.together([topology.BRIDGE, topology.SUBSCRIPTIONS])
+"""What is the same for all processes, and nobody's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,6 @@ class Rights:
     read: frozenset[str] = frozenset()
     """Queues to consume, and exchanges to bind to."""
 
-    silent: tuple[str, ...] = ()
-    """Topic exchanges that may be declared and bound, and not published to."""
-
     tags: tuple[str, ...] = ()
     """For the management API."""
 
@@ -57,7 +56,6 @@ class Rights:
             declare=self.declare | other.declare,
             write=self.write | other.write,
             read=self.read | other.read,
-            silent=self.silent + other.silent,
             tags=self.tags + other.tags,
         )
 
@@ -87,29 +85,24 @@ def _pointing(named: Mapping[str, Arguments], argument: str) -> dict[str, str]:
     }
 
 
-_SUBSCRIPTION = topology.subscription(ANY, (ANY,))
 _QUESTIONS = questions.PREFIX + ANY
 
 _RECEIVER = (
-    declaring(topology.BRIDGE)
-    | declaring(Topology(queues=(topology.archive(1, 2),)))
+    declaring(Topology(queues=(topology.archive(1, 2),)))
     | declaring(topology.ARCHIVED)
-    | Rights(
-        # Questions have no exchange of their own, nor have answers.
-        write=frozenset({topology.RECEIVED, topology.REFUSED, DEFAULT}),
-        silent=(topology.CALLBACKS,),
-    )
+    # Questions have no exchange of their own, nor have answers.
+    | Rights(write=frozenset({topology.RECEIVED, topology.REFUSED, DEFAULT}))
 )
 
+_DELAYS = {topology.wait_exchange(seconds) for seconds in topology.SCHEDULE}
+
 _CONSUMERS = (
-    declaring(topology.BRIDGE)
-    | declaring(_SUBSCRIPTION)
+    declaring(topology.subscription(ANY, (ANY,)))
     | declaring(outcomes.topology(1, 2))
     | Rights(
         declare=frozenset({_QUESTIONS, ANONYMOUS}),
-        write=frozenset({*(each.name for each in _SUBSCRIPTION.exchanges), DEFAULT, ANONYMOUS}),
+        write=frozenset({topology.WORKERS, *_DELAYS, topology.OUTCOMES, DEFAULT, ANONYMOUS}),
         read=frozenset({topology.work_queue(ANY), topology.WORKERS, _QUESTIONS, ANONYMOUS}),
-        silent=(topology.CALLBACKS, topology.RECEIVED),
     )
 )
 
@@ -146,15 +139,14 @@ def pattern(names: Iterable[str]) -> str:
 
 
 def definitions(passwords: Mapping[str, str], host: str = "/") -> dict[str, Any]:
-    """Give what RabbitMQ imports: the users, and what they may do.
+    """Give what RabbitMQ imports: the users, what they may do, and what all of them share.
 
     Args:
         passwords: By name of user; RabbitMQ gets hashes of them.
         host: The virtual host that it is all in.
 
     """
-    return {
-        "vhosts": [{"name": host}],
+    return inspection.definitions(SHARED, host) | {
         "users": [_user(name, passwords[name]) for name in USERS],
         "permissions": [
             {
@@ -165,11 +157,6 @@ def definitions(passwords: Mapping[str, str], host: str = "/") -> dict[str, Any]
                 "read": pattern(rights.read),
             }
             for name, rights in USERS.items()
-        ],
-        "topic_permissions": [
-            {"user": name, "vhost": host, "exchange": exchange, "write": NEVER, "read": ".*"}
-            for name, rights in USERS.items()
-            for exchange in rights.silent
         ],
     }
 

@@ -21,9 +21,8 @@
     openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages
     expire into openim.retry (direct) and so return to the queue they left)
 
-Names and arguments are stated here, those of openim.sub in `bridge.downstream`, those of
-openim.questions in `bridge.questions`, those of openim.outcomes in `bridge.outcomes`;
-`bridge.broker` declares them.
+Names and arguments are stated here, but for openim.sub (`bridge.downstream`), openim.questions
+(`bridge.questions`) and openim.outcomes (`bridge.outcomes`); `bridge.broker` declares them.
 """
 
 from collections.abc import Mapping
@@ -236,11 +235,8 @@ def dead_letter_queue(subscription: str) -> str:
 
 def dead_letters(subscription: str) -> Queue:
     """Keep what `subscription` could not handle, however often people look at it."""
-    kept: dict[str, str | int] = {
-        "delivery_limit": NO_DELIVERY_LIMIT,
-        "overflow": "reject-publish",
-    }
-    return quorum(dead_letter_queue(subscription), **kept)
+    name = dead_letter_queue(subscription)
+    return quorum(name, delivery_limit=NO_DELIVERY_LIMIT, overflow="reject-publish")
 
 
 def wait_exchange(seconds: int) -> str:
@@ -248,8 +244,24 @@ def wait_exchange(seconds: int) -> str:
     return f"openim.wait.{seconds}s"
 
 
+SUBSCRIPTIONS = Topology(
+    exchanges=(
+        Exchange(name=DEAD_LETTERS, kind="direct"),
+        Exchange(name=RETRY, kind="direct"),
+        Exchange(name=WORKERS, kind="fanout"),
+        *(Exchange(name=wait_exchange(wait), kind="fanout") for wait in SCHEDULE),
+    ),
+    queues=tuple(_waiting(wait_exchange(wait), wait, RETRY) for wait in SCHEDULE),
+    bindings=tuple(
+        Binding(exchange=name, queue=name, routing_key="")
+        for name in map(wait_exchange, SCHEDULE)
+    ),
+)
+"""What all subscriptions share."""
+
+
 def subscription(name: str, events: tuple[str, ...], *, partitions: int = 0) -> Topology:
-    """Everything one subscription needs.
+    """Everything that one subscription has for itself.
 
     Args:
         name: The subscription's name, part of its queues' names.
@@ -260,30 +272,18 @@ def subscription(name: str, events: tuple[str, ...], *, partitions: int = 0) -> 
     """
     dead = dead_letter_queue(name)
     sources: tuple[int | None, ...] = tuple(range(partitions)) or (None,)
-    arguments = _dead_lettering(DEAD_LETTERS, dead)
-    if partitions:
-        arguments |= {"single_active_consumer": True}
+    alone = {"single_active_consumer": True} if partitions else {}
+    arguments = _dead_lettering(DEAD_LETTERS, dead) | alone
     return Topology(
-        exchanges=(
-            Exchange(name=DEAD_LETTERS, kind="direct"),
-            Exchange(name=RETRY, kind="direct"),
-            Exchange(name=WORKERS, kind="fanout"),
-            *(Exchange(name=wait_exchange(wait), kind="fanout") for wait in SCHEDULE),
-        ),
         queues=(
             dead_letters(name),
             *(
                 quorum(work_queue(name, source), delivery_limit=DELIVERY_LIMIT, **arguments)
                 for source in sources
             ),
-            *(_waiting(wait_exchange(wait), wait, RETRY) for wait in SCHEDULE),
         ),
         bindings=(
             Binding(exchange=DEAD_LETTERS, queue=dead, routing_key=dead),
-            *(
-                Binding(exchange=wait_exchange(w), queue=wait_exchange(w), routing_key="")
-                for w in SCHEDULE
-            ),
             *(each for source in sources for each in _work_bindings(name, source, events)),
         ),
     )

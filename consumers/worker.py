@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from bridge.broker import Broker, BrokerError, connect
 from bridge.deliveries import FAILURES as BROKER_FAILURES
 from bridge.message import Ids
-from bridge.topology import BRIDGE, WORKERS
+from bridge.rights import SHARED
+from bridge.topology import WORKERS
 from bridge.waiting import first_of
 from consumers import inbox, needs, traces
 from consumers.database import FAILURES, Database
@@ -176,7 +177,7 @@ class Worker:
         self.give_up()
 
     async def _declared(self, consuming: Broker, copying: Broker) -> list[Work]:
-        await consuming.declare(BRIDGE)
+        await consuming.declare(SHARED)
         copier = await copying.copier()
         works = []
         for handlers in self.subscriptions:

@@ -37,7 +37,15 @@ from bridge.policy.operators import OPERATORS
 from bridge.rights import USERS
 from bridge.settings import Receiver, Settings
 from bridge.slots import opened
-from bridge.topology import ARCHIVED, BRIDGE, Arguments, Topology, archive, subscription
+from bridge.topology import (
+    ARCHIVED,
+    BRIDGE,
+    SUBSCRIPTIONS,
+    Arguments,
+    Topology,
+    archive,
+    subscription,
+)
 from consumers.cli import main as consumers_cli
 from consumers.console.front import Front
 from consumers.friends.answering import Api
@@ -251,7 +259,8 @@ def topology() -> str:
         bindings=downstream.bindings("<name>", ("<pattern>",), partitions=0),
     )
     kept = outcomes_topology(7.0, 2 * 2**30)
-    parts = [BRIDGE, archived, subscription("<subscription>", ("<pattern>",)), kept, others]
+    own = subscription("<subscription>", ("<pattern>",))
+    parts = [BRIDGE, archived, SUBSCRIPTIONS, own, kept, others]
     return "\n\n".join(
         (
             table(
@@ -402,7 +411,7 @@ def users() -> str:
                 _code(name),
                 *(
                     ", ".join(map(_code, sorted(names)))
-                    for names in (rights.declare, rights.write - {*rights.silent}, rights.read)
+                    for names in (rights.declare, rights.write, rights.read)
                 ),
                 ", ".join(map(_code, rights.tags)),
             )

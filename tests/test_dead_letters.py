@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from bridge import broker, topology
 from bridge.contract import AfterAddFriend
+from bridge.rights import SHARED
 from consumers import database, dead_letter_audit, desk
 from consumers.dead_letters import MOST_GROUPS, OTHERS, Groups, Letter, Wanted
 from consumers.registry import Handlers, Reject, Retry
@@ -45,7 +46,7 @@ async def connected(amqp_url: str) -> AsyncIterator[broker.Broker]:
 async def set_up(amqp_url: str, name: str = SHOP, partitions: int = 0) -> None:
     """Declare what a worker would, without one that takes anything."""
     async with connected(amqp_url) as connection:
-        await connection.declare(topology.BRIDGE)
+        await connection.declare(SHARED)
         events = (AfterAddFriend.routing_key,)
         await connection.declare(topology.subscription(name, events, partitions=partitions))
 

@@ -13,6 +13,7 @@ from yarl import URL
 from bridge import topology
 from bridge.broker import connect
 from bridge.contract import AfterUserOnline
+from bridge.rights import SHARED
 from consumers.registry import Handlers, Reject
 from tests.brokers import Address, OwnBroker
 from tests.running import eventually, until
@@ -133,7 +134,7 @@ async def test_what_was_delivered_too_often_stays_in_rabbitmq_until_there_is_roo
         connect(own_broker.amqp_url, name="test", timeout=5) as broker,
         channel_to(own_broker.amqp_url) as channel,
     ):
-        await broker.declare(topology.BRIDGE)
+        await broker.declare(SHARED)
         await broker.declare(wanted)
         async with trouble(channel):
             await online(own_broker.amqp_url, *BAD)

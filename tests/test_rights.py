@@ -4,24 +4,27 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 import aio_pika
 import aiohttp
+import aiormq
 import pytest
 from aio_pika.abc import AbstractChannel
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 from yarl import URL
 
-from bridge import openim, outcomes, topology
+from bridge import inspection, openim, outcomes, topology
 from bridge.archive import as_it_is
 from bridge.broker import connect
 from bridge.contract import AfterAddFriend, AfterAddFriendAgree
-from bridge.rights import USERS, definitions, pattern
+from bridge.management import management
+from bridge.rights import SHARED, USERS, definitions, pattern
 from consumers.console.routes import TABS
 from consumers.registry import Handlers, Reject, Retry
 from tests.brokers import OwnBroker, RabbitMQ
@@ -365,7 +368,6 @@ async def is_refused(broker: Allowed, user: str, act: Act, name: str) -> bool:
 async def test_nobody_does_more(broker: Allowed) -> None:
     handlers = (AfterAddFriend.routing_key,)
     async with connect(broker.admin, name="test", timeout=10) as connection:
-        await connection.declare(topology.BRIDGE)
         await connection.declare(topology.subscription("shop", handlers))
         await connection.declare(topology.Topology(queues=(topology.archive(60, 2**20),)))
     async with channel_to(broker.admin) as channel:
@@ -377,6 +379,72 @@ async def test_nobody_does_more(broker: Allowed) -> None:
         if not await is_refused(broker, user, act, name)
     ]
     assert allowed == []
+
+
+TAKING_AWAY = [
+    *(methodcaller("exchange_delete", each.name) for each in SHARED.exchanges),
+    *(methodcaller("queue_delete", each.name) for each in SHARED.queues),
+    *(methodcaller("queue_purge", each.name) for each in SHARED.queues),
+    *(
+        methodcaller("queue_unbind", each.queue, each.exchange, each.routing_key)
+        for each in SHARED.bindings
+    ),
+    *(
+        methodcaller("exchange_unbind", each.target, each.source, each.routing_key)
+        for each in SHARED.passages
+    ),
+]
+"""Each way to take from all what they share."""
+
+
+async def not_refused(url: str, acts: Sequence[Callable[..., Awaitable[object]]]) -> list[str]:
+    """Say which of these a user may do, were it with something that is there no more."""
+    done = []
+    async with await aiormq.connect(url) as connection:
+        for act in acts:
+            try:
+                with suppress(ChannelNotFoundEntity):
+                    await act(await connection.channel())
+            except ChannelAccessRefused:
+                continue
+            done.append(str(act))
+    return done
+
+
+async def test_what_all_share_is_there_before_anybody_connects(broker: Allowed) -> None:
+    async with (
+        connect(broker.admin, name="test", timeout=10) as connection,
+        management(broker.management_url, broker.admin, 10) as api,
+    ):
+        found = await inspection.compared(connection, api, SHARED)
+    assert found == inspection.Compared(differences=())
+
+
+async def test_nobody_but_the_operator_takes_away_what_all_share(broker: Allowed) -> None:
+    others = sorted({*USERS} - {"operator"})
+    taken = {user: await not_refused(broker.url(user), TAKING_AWAY) for user in others}
+    assert taken == {user: [] for user in others}
+
+
+async def test_a_receiver_keeps_callbacks_until_the_operator_has_made_what_is_missing(
+    broker: Allowed, tmp_path: Path
+) -> None:
+    async with (
+        bridge(tmp_path, broker.url("receiver")) as running,
+        channel_to(broker.admin) as channel,
+    ):
+        await running.connected()
+        await channel.exchange_delete(topology.RECEIVED)
+        await running.openim.post(*openim.sample(AfterAddFriend.command))
+        link = running.running.forwarder.link
+        await until(lambda: "must be there" in link.reason)
+        reason = link.reason
+        await broker.operate(BRIDGE, "topology", "apply", folder=tmp_path)
+        await running.drained()
+    kept = await taken_from(broker.admin, topology.UNROUTED)
+    assert reason.startswith("exchange openim.received must be there")
+    assert "refused for user 'receiver'" in reason
+    assert kept.type == AfterAddFriend.command
 
 
 async def test_nobody_but_the_operator_may_administer(broker: Allowed) -> None:

@@ -29,7 +29,7 @@ def judged(found: Compared, count: int, program: str, means: str) -> str:
             _named(grave),
             means=means,
             remedy=f"`{program} topology apply` makes what is missing, as does a start of the"
-            f" process; `{program} topology verify` names all differences",
+            f" process where its user may; `{program} topology verify` names all differences",
         )
     if found.differences:
         raise Wrong(

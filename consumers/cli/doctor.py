@@ -8,7 +8,7 @@ from bridge.cli.grammar import JSON
 from bridge.commands import run
 from bridge.doctor import Check, machine
 from bridge.doctor.rabbitmq import RabbitMQ
-from bridge.topology import CALLBACKS, OUTCOMES, subscription, work_queue
+from bridge.topology import OUTCOMES, RETRY, SUBSCRIPTIONS, work_queue
 from consumers import doctor, needs
 from consumers.cli import handlers
 from consumers.registry import BadHandlers, Handlers
@@ -59,9 +59,10 @@ def _loaded(settings: Settings) -> tuple[list[Handlers], str]:
 
 def _publishes(settings: Settings) -> list[tuple[str, str]]:
     """Give the exchanges that a worker publishes to, each with a routing key."""
-    exchanges = [each.name for each in subscription("", ()).exchanges]
+    exchanges = [each.name for each in SUBSCRIPTIONS.exchanges]
     exchanges += [OUTCOMES] if settings.outcomes_days else []
-    return [(name, "") for name in exchanges if name != CALLBACKS]
+    # To that, RabbitMQ itself moves what has waited.
+    return [(name, "") for name in exchanges if name != RETRY]
 
 
 def _queue(of: Handlers) -> str:

@@ -12,7 +12,8 @@ import aio_pika
 from sqlalchemy import func, select
 
 from bridge.broker import connect
-from bridge.topology import BRIDGE, dead_letter_queue, subscription, work_queue
+from bridge.rights import SHARED
+from bridge.topology import dead_letter_queue, subscription, work_queue
 from consumers import database
 from consumers.database import Database
 from tests.brokers import RabbitMQ
@@ -76,7 +77,7 @@ async def rig(server: RabbitMQ, staff: Staff, events: Events) -> AsyncIterator[R
     async with database.opened(staff.database_url) as opened:
         await opened.create_tables()
         async with connect(amqp_url, name="torture", timeout=10) as broker:
-            await broker.declare(BRIDGE)
+            await broker.declare(SHARED)
             wanted = subscription(SUBSCRIPTION, handlers.events, partitions=PARTITIONS)
             await broker.declare(wanted)
         try:
