@@ -27,10 +27,10 @@ class Backoff:
         await asyncio.sleep(random.uniform(0, bound))  # noqa: S311  # jitter, no secret
 
 
-def stop_signal() -> asyncio.Event:
-    """Give an event that SIGTERM and SIGINT set."""
+def stop_signal(*more: signal.Signals) -> asyncio.Event:
+    """Give an event that SIGTERM and SIGINT set, and whatever else shall do so."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *more):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 

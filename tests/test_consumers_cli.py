@@ -2,12 +2,13 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 from bridge import openim
-from tests.commands import CONSUMERS, Command, ran, started
+from tests.commands import BRIDGE, CONSUMERS, Command, ran, started
 from tests.running import NOWHERE, bridge, until
 
 HINT = r" \(a worker creates its tables when it starts\)"
@@ -111,6 +112,31 @@ async def test_friends_shows_what_a_worker_has_kept(amqp_url: str, tmp_path: Pat
         "application",
     ]
     assert no_objects.out == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "word", "ready"),
+    [
+        (CONSUMERS, "work", '"working"'),
+        (CONSUMERS, "api", '"listening"'),
+        (BRIDGE, "console", '"listening"'),
+    ],
+)
+async def test_a_hang_up_ends_what_reads_no_settings_again_in_good_order(
+    amqp_url: str, tmp_path: Path, program: tuple[str, ...], word: str, ready: str
+) -> None:
+    variables = {
+        "CONSUMERS_AMQP_URL": amqp_url,
+        "CONSOLE_AMQP_URL": amqp_url,
+        "CONSOLE_PASSWORD": "p" * 20,
+        "FRIENDS_API_TOKEN": "t" * 20,
+        "CONSOLE_PORT": "0",
+        "FRIENDS_API_PORT": "0",
+    }
+    async with started(program, word, folder=tmp_path, **variables) as running:
+        await running.says(ready)
+        running.process.send_signal(signal.SIGHUP)
+        assert await running.ended() == 0
 
 
 async def test_friends_shows_control_characters_and_does_not_obey_them(

@@ -1,6 +1,7 @@
 """The command `openim-consumers work`."""
 
 import os
+import signal
 
 import click
 
@@ -29,7 +30,7 @@ def work(handlers: str | None) -> None:
 
 
 async def _work(settings: Settings, found: modules.Loaded) -> None:
-    stop = stop_signal()
+    stop = stop_signal(signal.SIGHUP)
     async with (
         tracing(settings.tracing, "openim-consumers") as spans,
         database.opened(settings.database_url, settings.database_connections) as opened,

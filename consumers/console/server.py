@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -106,6 +107,6 @@ async def _listening(settings: Settings, answers: Answers) -> AsyncIterator[int]
 
 async def serve(settings: Settings) -> None:
     """Answer until SIGTERM or SIGINT."""
-    stop = stop_signal()
+    stop = stop_signal(signal.SIGHUP)
     async with running(settings):
         await stop.wait()
