@@ -17,7 +17,7 @@ from bridge.doctor import Check, NotTried, Wrong
 from bridge.doctor.machine import APART
 from consumers import (
     database,
-    worker,  # noqa: F401  # whose tables are looked at
+    tables,  # noqa: F401  # to be looked at
 )
 from consumers.registry import Handlers
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bridge.rights import USERS, definitions
 
-DATABASE_USERS = ("postgres", "consumers", "api")
+DATABASE_USERS = ("postgres", "consumers", "api", "console", "operator")
 
 OPENIMS_PATH = "/callbackExample"
 """OpenIM's own default, which only this machine can reach as long as nobody opens the port."""
@@ -78,13 +78,13 @@ def wanted(
         },
         "console": {
             "amqp-url": amqp_url("console"),
-            "database-url": database_url("consumers"),
+            "database-url": database_url("console"),
             "password": remembered(kept / "console-password"),
             "callback-url": f"http://receiver:10006{path}",
         },
         "operator": {
             "amqp-url": amqp_url("operator"),
-            "database-url": database_url("consumers"),
+            "database-url": database_url("operator"),
         },
         "grafana": {"admin-password": remembered(kept / "grafana-admin")},
     }

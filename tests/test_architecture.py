@@ -190,6 +190,13 @@ def test_handlers_see_events_and_sql_and_no_broker() -> None:
     assert [name for name in imported if not name.startswith(allowed)] == []
 
 
+def test_workers_make_every_table() -> None:
+    having = {module.name for module in CODE if calls(module, "Table")}
+    (tables,) = under("consumers.tables")
+    assert having <= ours(tables)
+    assert "consumers.cli.work" in importing(CODE, "consumers.tables")
+
+
 def test_no_import_leads_back_to_where_it_began() -> None:
     graph = {module.name: ours(module) - {module.name} for module in CODE}
     assert list(TopologicalSorter(graph).static_order())

@@ -75,12 +75,20 @@ def test_every_process_starts_with_what_it_is_given(folder: Path) -> None:
             "CONSOLE_DATABASE_URL_FILE": f"{mine['console']}/database-url",
         },
     )
-    assert URL(console.amqp_url).user == "console"
+    assert URL(console.amqp_url).user == URL(console.database_url).user == "console"
     assert URL(console.callback_url).path == receiver.path
     assert receiver.path == Receiver().path
     assert URL(receiver.amqp_url).user == "receiver"
     assert URL(worker.amqp_url).user == URL(worker.database_url).user == "consumers"
     assert URL(api.database_url).user == "api"
+
+
+def test_who_owns_no_tables_is_a_user_of_the_database_for_itself(folder: Path) -> None:
+    files = made(folder)
+    others = ("api", "console", "operator")
+    urls = [URL(files[f"{name}/database-url"]) for name in others]
+    known = [(name, files[f"postgres/{name}-password"]) for name in others]
+    assert [(url.user, url.password) for url in urls] == known
 
 
 def test_rabbitmq_knows_the_passwords_that_processes_have(folder: Path) -> None:

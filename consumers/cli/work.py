@@ -9,7 +9,11 @@ from bridge import logs
 from bridge.commands import FAILED, run, settings_or_exit
 from bridge.tracing import opened as tracing
 from bridge.waiting import stop_signal
-from consumers import database, modules
+from consumers import (
+    database,
+    modules,
+    tables,  # noqa: F401  # to be made, as others have no right to
+)
 from consumers.cli.handlers import loaded
 from consumers.listener import listening
 from consumers.settings import Worker as Settings

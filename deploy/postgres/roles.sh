@@ -1,19 +1,25 @@
 #!/bin/bash
-# Runs once, in an empty database: the workers own it, and the friends API only reads.
+# Runs in an empty database, and whenever you ask for it: makes what is missing, gives passwords
+# and rights anew. The workers own the database; what others may do there is in rights.sql.
 set -euo pipefail
 psql --variable=ON_ERROR_STOP=1 --no-psqlrc --quiet --username=postgres --dbname=postgres \
   --variable=consumers="$(</run/secrets/consumers-password)" \
-  --variable=api="$(</run/secrets/api-password)" <<'SQL'
-CREATE ROLE consumers LOGIN PASSWORD :'consumers';
-CREATE ROLE api LOGIN PASSWORD :'api';
-CREATE DATABASE bridge OWNER consumers;
+  --variable=api="$(</run/secrets/api-password)" \
+  --variable=console="$(</run/secrets/console-password)" \
+  --variable=operator="$(</run/secrets/operator-password)" <<'SQL'
+SELECT format('CREATE ROLE %I LOGIN', name)
+  FROM unnest(ARRAY['consumers', 'api', 'console', 'operator']) AS name
+  WHERE name NOT IN (SELECT rolname FROM pg_roles) \gexec
+ALTER ROLE consumers PASSWORD :'consumers';
+ALTER ROLE api PASSWORD :'api';
+ALTER ROLE console PASSWORD :'console';
+ALTER ROLE operator PASSWORD :'operator';
+SELECT 'CREATE DATABASE bridge OWNER consumers'
+  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'bridge') \gexec
 REVOKE ALL ON DATABASE bridge FROM PUBLIC;
-GRANT CONNECT ON DATABASE bridge TO api;
-\connect bridge
-ALTER SCHEMA public OWNER TO consumers;
-GRANT USAGE ON SCHEMA public TO api;
-ALTER DEFAULT PRIVILEGES FOR ROLE consumers GRANT SELECT ON TABLES TO api;
--- Who only reads writes no large objects either, and has no business in other databases.
-REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC;
+GRANT CONNECT ON DATABASE bridge TO api, console, operator;
+-- Nobody has business in other databases.
 REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC;
+\connect bridge
+\i /etc/openim-bridge/rights.sql
 SQL
