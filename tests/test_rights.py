@@ -33,6 +33,7 @@ from tests.console import Console, console
 from tests.running import DEADLINE, Bridge, bridge, eventually, until
 from tests.test_asking import asking, deciding, policy, refused, says_no, verdict
 from tests.test_console_events import database_in
+from tests.test_pauses import consumers_of
 from tests.test_worker import channel_to, count, declared, taken_from, working
 
 PASSWORDS = {name: f"the-password-of-{name}" for name in USERS}
@@ -266,6 +267,8 @@ async def test_the_console_does_all_that_people_ask_of_it(
         await person.sees("/dead-letters", "Discarded 1")
         await person.sees("/dead-letters", "No dead letters.")
         await person.does("/subscriptions/pause", subscription="shop", reason="a test")
+        queue = topology.work_queue("shop")
+        await eventually(lambda: consumers_of(broker.admin, queue), lambda found: found == 0)
         sent = await person.does("/setup/sample", command=AfterAddFriend.command)
         event = await person.event(AfterAddFriend.command, "no attempt yet")
         await person.sees(event, "shop is paused by operator@console")
