@@ -165,15 +165,32 @@ def test_only_what_is_called_from_outside_is_published_and_on_loopback_only() ->
     assert all(re.fullmatch(r"\$\{[A-Z_]+:-127\.0\.0\.1:\d+\}:\d+", each) for each in addresses)
 
 
-def test_only_what_is_published_is_on_a_network_with_a_way_out() -> None:
+def on(network: str) -> set[str]:
+    """Give the services on a network."""
+    return {name for name, each in SERVICES.items() if network in each.get("networks", ())}
+
+
+def test_only_what_is_published_is_on_a_network_with_a_way_out_where_nobody_else_is() -> None:
     closed = {
         name for name, network in STACK["networks"].items() if (network or {}).get("internal")
     }
-    assert set(STACK["networks"]) - closed == {"outside"}
-    out = {
-        name for name, service in SERVICES.items() if "outside" in service.get("networks", ())
-    }
-    assert out == PUBLISHED
+    out = {network: on(network) for network in set(STACK["networks"]) - closed}
+    assert out == {f"outside-{name}": {name} for name in PUBLISHED}
+
+
+def test_whose_forwarded_for_counts_is_the_proxy_alone() -> None:
+    assert on("callbacks") == {"proxy", "receiver"}
+    network = SERVICES["receiver"]["networks"]["callbacks"]
+    proxy = (ROOT / "deploy/haproxy/haproxy.cfg").read_text(encoding="utf-8")
+    # On the other network that they share it would find them by the service's name only.
+    assert [f" {name}:10006 resolvers" in proxy for name in network["aliases"]] == [True]
+    described = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
+    assert f" {STACK['name']}_callbacks\n" in described
+
+
+def test_the_proxy_speaks_no_other_http_than_openim() -> None:
+    proxy = (ROOT / "deploy/haproxy/haproxy.cfg").read_text(encoding="utf-8")
+    assert "    bind :10006 proto h1\n" in proxy
 
 
 def test_neither_broker_nor_database_is_in_reach_of_what_is_published() -> None:
