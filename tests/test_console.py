@@ -10,12 +10,15 @@ import pytest
 
 from bridge.contract import EVENTS
 from bridge.documents import DOCUMENTS
+from consumers.console import rendering
 from consumers.console.access import GUESSES, Role
 from consumers.console.front import GUESSING, HEADERS
 from consumers.console.routes import ROUTES, TABS, Route
 from tests.commands import BRIDGE, ran
 from tests.console import PASSWORD, Console, console
 from tests.running import eventually, until
+
+TEMPLATES = sorted(Path(rendering.__file__).with_name("templates").glob("*.html"))
 
 ROLES = ["", *(role.name.lower() for role in Role)]
 
@@ -192,6 +195,21 @@ async def test_who_logs_out_is_out(shown: Console) -> None:
         await person.does("/logout")
         async with person.session.get("/", cookies=cookies, allow_redirects=False) as answer:
             assert answer.headers["Location"] == "/login"
+
+
+async def test_a_browser_forgets_the_cookie_of_who_logs_out(shown: Console) -> None:
+    async with shown.person("viewer") as person:
+        form = {"csrf": await person.csrf()}
+        async with person.session.post("/logout", data=form, allow_redirects=False) as answer:
+            cookies = [each.lower() for each in answer.headers.getall("Set-Cookie")]
+    (safe,) = [each for each in cookies if each.startswith("__host-openim-console=")]
+    assert {"max-age=0", "path=/", "secure"} <= set(safe.split("; "))
+
+
+def test_what_stands_in_a_link_is_encoded() -> None:
+    raw = re.compile(r"[?;&]\w+=\{\{(?![^}]*\|urlencode )[^}]*\}\}")
+    found = [(path.name, raw.findall(path.read_text("utf-8"))) for path in TEMPLATES]
+    assert [each for each in found if each[1]] == []
 
 
 async def test_who_is_idle_is_out(tmp_path: Path) -> None:

@@ -227,6 +227,25 @@ async def test_what_cannot_be_noted_is_not_done(
     assert "Nothing was done" in said
 
 
+@pytest.mark.parametrize(
+    ("changed", "remedy"),
+    [
+        ({"sources": "192.0.2.1"}, "BRIDGE_SOURCES"),
+        ({"secrets": "a:" + "s" * 40}, "CONSOLE_CALLBACK_URL"),
+    ],
+)
+async def test_a_sample_that_is_refused_says_what_lets_it_in(
+    tmp_path: Path, amqp_url: str, broker: Address, changed: dict[str, str], remedy: str
+) -> None:
+    async with (
+        around(tmp_path, amqp_url, broker, **changed) as (_receiver, shown),
+        shown.person("operator") as person,
+    ):
+        status, said = await person.does("/setup/sample", command=ADD)
+    assert status == 502
+    assert remedy in said
+
+
 async def test_a_sample_goes_the_whole_way(
     tmp_path: Path, amqp_url: str, broker: Address
 ) -> None:

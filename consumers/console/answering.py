@@ -29,6 +29,13 @@ LONGEST_REASON = 500
 LONGEST_BODY = 200_000
 """Characters of a body that are shown."""
 
+_REMEDIES: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "put a secret that it knows into CONSOLE_CALLBACK_URL.",
+    HTTPStatus.NOT_FOUND: "put its path into CONSOLE_CALLBACK_URL.",
+    HTTPStatus.FORBIDDEN: "add the console's address to its BRIDGE_SOURCES, or do without.",
+}
+"""What to do about a sample that a receiver takes for a stranger's, by HTTP status."""
+
 
 class Answers:
     """Answers everything but who may come in.
@@ -186,6 +193,10 @@ class Answers:
         url = self._sources.settings.callback_url
         operation, answer = await setting_up.send(url, command)
         verdict = answer.verdict
+        # Whom a receiver does not know it answers as if it had allowed it, for OpenIM's sake.
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            remedy = _REMEDIES.get(answer.status, "the receiver's log says more.")
+            raise Refused(502, f"The receiver did not take it (HTTP {answer.status}): {remedy}")
         if isinstance(verdict, Allowed):
             asked.session.said = f"The receiver answered in {answer.milliseconds:.1f} ms."
         elif isinstance(verdict, RefusedByPolicy):

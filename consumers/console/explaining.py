@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from bridge.topology import UNROUTED
 from consumers.console.health import Level, lasting, moment
@@ -123,7 +124,7 @@ def _tried(name: str, attempts: Sequence[Row], subscription: Subscription | None
         mark=mark,
         why=_why(last, subscription),
         attempts=attempts,
-        link=f"/dead-letter?subscription={name}&id={last['message_id']}"
+        link="/dead-letter?" + urlencode({"subscription": name, "id": last["message_id"]})
         if last["outcome"] == "dead_letter"
         else "",
     )

@@ -184,8 +184,9 @@ class Front:
         self.sessions.end(cookie_of(request))
         log.info("logged out", extra={"user": asked.session.name})
         response = redirect("/login")
-        for name in (COOKIE, SAFE_COOKIE):
-            response.del_cookie(name)
+        response.del_cookie(COOKIE)
+        # Without `Secure`, a browser would not take the name, and keep what it has.
+        response.del_cookie(SAFE_COOKIE, secure=True)
         return response
 
     async def _metrics(self, _request: web.Request, _asked: Asked) -> web.Response:
