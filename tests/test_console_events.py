@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
+from aio_pika.abc import AbstractChannel
 from sqlalchemy import select
 
-from bridge import openim
+from bridge import openim, topology
 from bridge.contract import AfterAddFriend, AfterUserOnline, BeforeAddFriend
 from bridge.topology import dead_letter_queue, work_queue
 from consumers import database, dead_letter_audit
@@ -21,7 +23,7 @@ from tests.brokers import Address
 from tests.console import Console, at, console
 from tests.policies import commands, written
 from tests.running import Bridge, bridge, eventually
-from tests.test_worker import count, declared, working
+from tests.test_worker import channel_to, count, declared, working
 
 ADD = AfterAddFriend.command
 SHOP = "shop"
@@ -262,6 +264,33 @@ async def test_a_sample_goes_the_whole_way(
         friends = await person.sees("/friends", "sample-fromUserID")
     assert "is accepted by" in friends
     assert "only an admin sees what was said" in friends
+
+
+async def kept(channel: AbstractChannel, id_: str) -> None:
+    """Put an event into the archive, which is made if it is not there."""
+    stream = topology.archive(3600, 2**20)
+    await channel.declare_queue(stream.name, durable=True, arguments=dict(stream.arguments))
+    message = aio_pika.Message(id_.encode(), type=ADD, message_id=id_)
+    await channel.default_exchange.publish(message, stream.name)
+
+
+async def test_an_archive_that_is_made_anew_is_read_from_its_beginning(
+    tmp_path: Path, amqp_url: str, broker: Address
+) -> None:
+    async with (
+        channel_to(amqp_url) as channel,
+        console(tmp_path, **at(amqp_url, broker)) as shown,
+        shown.person("viewer") as person,
+    ):
+        await kept(channel, "old-0")
+        await kept(channel, "old-1")
+        await person.sees("/events", "old-1")
+        await channel.queue_delete(topology.ARCHIVE)
+        await kept(channel, "new-0")
+        page = await person.sees("/events", "new-0")
+        assert "old-" not in page
+        await kept(channel, "new-1")
+        await person.sees("/events", "new-1")
 
 
 # Dead letters

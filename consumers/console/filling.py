@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias
 
 from bridge.broker import Broker, BrokerError, Delivery, connect
 from bridge.deliveries import Seconds
@@ -31,12 +32,22 @@ OFFSET = "x-stream-offset"
 LOOKING: Seconds = 2.0
 """How long the end of a stream may take to come."""
 
+RETURNING: Seconds = 5.0
+"""How long what was taken last may take to come once more."""
+
 LIVE_MS = 60_000
 """Age up to which a callback is taken to have come by just now."""
 
 
 Take: TypeAlias = Callable[[Sequence[Delivery]], Awaitable[None]]
 """Takes in what came."""
+
+
+class Mark(NamedTuple):
+    """What was taken last of a stream, by which it is known again."""
+
+    place: int
+    body: int
 
 
 class Filling:
@@ -51,7 +62,7 @@ class Filling:
     def __init__(self, settings: Settings, index: Index) -> None:
         self._settings = settings
         self._index = index
-        self._next: dict[str, int] = {}
+        self._last: dict[str, Mark] = {}
         self._began_ms = time.time_ns() // 1_000_000
 
     async def run(self) -> None:
@@ -89,24 +100,47 @@ class Filling:
         while await ready(broker, stream) is None:
             self._note(stream, f"there is no stream {stream}")
             await asyncio.sleep(AGAIN)
-        if stream not in self._next:
-            self._next[stream] = await _beginning(broker, stream, self._settings.events)
+        last = self._last.get(stream)
+        most = self._settings.events
+        start = await _beginning(broker, stream, most) if last is None else last.place
         deliveries: asyncio.Queue[Delivery] = asyncio.Queue()  # bounded by AHEAD
         await broker.consume(
             stream,
             deliveries.put_nowait,
             prefetch=AHEAD,
-            **{"stream-offset": self._next[stream]},
+            **{"stream-offset": start},
         )
         self._note(stream, "")
+        batch = [await self._first(stream, deliveries)]
         while True:
-            batch = [await deliveries.get()]
             while not deliveries.empty():
                 batch.append(deliveries.get_nowait())
             await take(batch)
-            self._next[stream] = place(batch[-1]) + 1
+            self._last[stream] = _mark(batch[-1])
             for delivery in batch:
                 delivery.ack()
+            batch = [await deliveries.get()]
+
+    async def _first(self, stream: str, deliveries: "asyncio.Queue[Delivery]") -> Delivery:
+        """Wait for the first delivery: what was taken last, or what is left behind that.
+
+        Raises:
+            BrokerError: somebody deleted the stream and made it anew; connect again, to read
+                it from its beginning.
+
+        """
+        last = self._last.get(stream)
+        if last is None:
+            return await deliveries.get()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETURNING):
+                first = await deliveries.get()
+            if place(first) > last.place or _mark(first) == last:
+                return first
+        del self._last[stream]
+        if stream == ARCHIVE:
+            await self._index.clear()
+        raise BrokerError(f"the stream {stream} was made anew")
 
     async def _take_events(self, batch: Sequence[Delivery]) -> None:
         events = [self._event(each) for each in batch if each.command and each.message_id]
@@ -154,6 +188,10 @@ async def _beginning(broker: Broker, stream: str, most: int) -> int:
     finally:
         await consumer.stop()
         await consumer.close()
+
+
+def _mark(delivery: Delivery) -> Mark:
+    return Mark(place(delivery), hash(delivery.body))
 
 
 def place(delivery: Delivery) -> int:

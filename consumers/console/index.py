@@ -64,9 +64,6 @@ CREATE TRIGGER work_grows AFTER INSERT ON attempt BEGIN
 END;
 """
 
-_WORST = ("dead_letter", "paused", "waits", "handled", "duplicate")
-"""What an event came to if several subscriptions came to different ends: the first of these."""
-
 _OUTCOME = """
 UPDATE event SET outcome = COALESCE((
     SELECT outcome FROM (
@@ -76,6 +73,7 @@ UPDATE event SET outcome = COALESCE((
         WHEN 'handled' THEN 3 ELSE 4 END LIMIT 1), '')
 WHERE message_id = ?
 """
+"""What an event came to: the worst of it, if several subscriptions came to different ends."""
 
 
 class Event(NamedTuple):
@@ -176,6 +174,13 @@ class Index:
             sql.execute("DELETE FROM party WHERE seq <= ?", (oldest,))
             sql.execute("DELETE FROM event WHERE seq <= ?", (oldest,))
 
+    async def clear(self) -> None:
+        """Forget all events: others come, at the same places."""
+        async with self._write_turn:
+            everything = "DELETE FROM party; DELETE FROM event"
+            await asyncio.to_thread(self._writing.executescript, everything)
+        self.version += 1
+
     async def add_attempts(self, attempts: Sequence[tuple[Any, ...]]) -> None:
         """Take in attempts, each with the columns of the table in their order."""
         async with self._write_turn:
@@ -191,10 +196,8 @@ class Index:
                 attempts,
             )
             sql.executemany(_OUTCOME, [(id_,) for id_ in {each[0] for each in attempts}])
-            sql.execute(
-                "DELETE FROM attempt WHERE number <= (SELECT MAX(number) FROM attempt) - ?",
-                (self._most * ATTEMPTS_EACH,),
-            )
+            old = "DELETE FROM attempt WHERE number <= (SELECT MAX(number) FROM attempt) - ?"
+            sql.execute(old, (self._most * ATTEMPTS_EACH,))
             sql.execute("DELETE FROM work WHERE minute < ?", (time.time() // 60 - MINUTES,))
 
     async def _ask(self, query: str, values: Iterable[Any] = ()) -> list[Row]:
@@ -229,10 +232,8 @@ class Index:
 
     async def attempts(self, message_id: str) -> list[Row]:
         """Give the attempts at an event, the oldest first."""
-        return await self._ask(
-            "SELECT * FROM attempt WHERE message_id = ? ORDER BY began_ms, number",
-            [message_id],
-        )
+        query = "SELECT * FROM attempt WHERE message_id = ? ORDER BY began_ms, number"
+        return await self._ask(query, [message_id])
 
     async def parties(self, seq: int) -> list[Row]:
         """Give the users and groups that an event names."""
@@ -265,9 +266,8 @@ class Index:
         """Give which worker tried what lately, by whole minutes, and how it went."""
         since = (time.time() - seconds) // 60
         return await self._ask(
-            "SELECT subscription, host, worker, SUM(count) AS count,"
-            " SUM(seconds) / SUM(count) AS seconds, MAX(last_ms) AS last_ms,"
-            " SUM(failed) AS failed"
+            "SELECT subscription, host, worker, SUM(count) AS count, SUM(failed) AS failed,"
+            " SUM(seconds) / SUM(count) AS seconds, MAX(last_ms) AS last_ms"
             " FROM work WHERE minute >= ? GROUP BY subscription, host, worker"
             " ORDER BY subscription, host, worker LIMIT 200",
             [since],
