@@ -238,8 +238,11 @@ async def connect(url: str, *, name: str, timeout: Seconds) -> AsyncIterator[Bro
 async def _open(connection: aio_pika.Connection, timeout: Seconds) -> None:
     try:
         await connection.connect(timeout)
-    # The last is how aiormq finds that RabbitMQ hung up before it was even spoken to.
-    except (*FAILURES, AMQPException, StopAsyncIteration) as error:
+    except Exception as error:
+        # The last is how aiormq finds that RabbitMQ hung up before it was even spoken to.
+        known = isinstance(error, (*FAILURES, AMQPException, StopAsyncIteration))
+        if not (known or _without_reason(error)):
+            raise
         raise BrokerUnreachable(plainly(connection.url, error)) from error
 
 
@@ -256,6 +259,11 @@ def _translated(line: Line) -> Iterator[None]:
         if not line.lost.done():
             raise
         raise ConnectionLost(line.lost.result()) from error
+    except Exception as error:
+        if not _without_reason(error):
+            raise
+        reason = line.lost.result() if line.lost.done() else "a call was given up"
+        raise ConnectionLost(reason) from error
     except asyncio.CancelledError:
         # aiormq cancels what waits for a reply when it finds the connection stuck;
         # only our own cancellation shows in `cancelling`.
@@ -263,6 +271,11 @@ def _translated(line: Line) -> Iterator[None]:
         if task is not None and task.cancelling():
             raise
         raise ConnectionLost("the connection was stuck") from None
+
+
+def _without_reason(error: Exception) -> bool:
+    """Say whether it is all that aiormq says of a call on what has closed."""
+    return type(error) is Exception
 
 
 async def _close(connection: aio_pika.Connection, line: Line) -> None:

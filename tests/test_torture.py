@@ -23,7 +23,7 @@ from bridge import journal as journals
 from bridge.broker import BrokerUnreachable, ConnectionLost
 from bridge.contract import Allowed
 from bridge.message import decode
-from bridge.topology import CALLBACKS
+from bridge.topology import BRIDGE, CALLBACKS
 from tests.brokers import OwnBroker
 from tests.line import line_to
 from tests.running import DEADLINE, NOWHERE, Everything, everything, until
@@ -393,6 +393,20 @@ async def test_a_connection_that_was_lost_is_closed(amqp_url: str) -> None:
                 line.cut()
                 await lost.until_lost()
     assert lost._connection.is_closed  # noqa: SLF001  # nothing else tells
+
+
+async def test_a_call_that_aiormq_ends_without_a_reason_is_a_lost_connection(
+    amqp_url: str,
+) -> None:
+    async def call() -> None:
+        async with broker.connect(amqp_url, name="test", timeout=10) as closed:
+            calling = asyncio.ensure_future(closed.declare(BRIDGE))
+            await asyncio.sleep(0)
+            await closed._underlying.close(None)  # noqa: SLF001  # as when it finds it closed
+            await calling
+
+    with pytest.raises(ConnectionLost):
+        await call()
 
 
 async def test_a_rabbitmq_that_hangs_up_at_once_is_unreachable(
