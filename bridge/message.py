@@ -69,6 +69,7 @@ def _text(name: bytes, value: str) -> bytes:
     return name + _U32.pack(len(encoded)) + encoded
 
 
+@lru_cache(64)
 def _header(name: str) -> bytes:
     """Encode what precedes the value of a text header in a field table."""
     return _short(name) + b"S"

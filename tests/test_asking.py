@@ -15,6 +15,7 @@ import aio_pika
 import pytest
 
 from bridge import openim, questions
+from bridge.asking import Asked
 from bridge.contract import (
     EVENTS,
     Allow,
@@ -266,6 +267,31 @@ async def test_a_handler_that_hangs_is_given_up_and_then_left_alone(
         assert await counted(running, "resting") == 1
         text = (await ask(running, get("/metrics"))).body.decode()
         assert "openim_bridge_questions_resting 1.0" in text
+
+
+async def test_of_questions_at_once_the_later_end_earlier_so_that_all_are_answered_in_time(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    command, body = openim.sample(ADD)
+    ended: list[int] = []
+    async with (
+        deciding(amqp_url, never),
+        asking(tmp_path, amqp_url, policy(tmp_path)) as running,
+    ):
+        for number in range(100):
+            asked = Asked(
+                event=BeforeAddFriend,
+                command=command,
+                message_id=str(number),
+                operation_id="",
+                traceparent="",
+                body=body,
+                within=0.5,
+                done=lambda _, number=number: ended.append(number),
+            )
+            running.running.receiver.asking.ask(asked)
+        await until(lambda: len(ended) == 100)
+    assert ended == list(reversed(range(100)))
 
 
 async def test_after_a_rest_one_answer_is_enough(

@@ -6,6 +6,7 @@ time, OpenIM goes on, and the problem is reported.
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import NamedTuple, TypeAlias
 
@@ -53,7 +54,7 @@ class Decision:
     name: str = ""
     """Which of several of that source."""
 
-    @property
+    @cached_property
     def verdict(self) -> str:
         """One of VERDICTS."""
         if isinstance(self.reply, Allow):
@@ -66,8 +67,7 @@ class Decision:
         return f"{self.source}:{self.name}" if self.name else self.source
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decided:
+class Decided(NamedTuple):
     """A decision about one callback."""
 
     decision: Decision

@@ -31,7 +31,12 @@ def reader(path: str) -> Read:
     """Give the function that reads a path."""
     name, *rest = path.split(".")
     if not rest:
-        return lambda fields: _flat([fields.get(name)])
+
+        def one(fields: Mapping[str, object]) -> Found:
+            value = fields.get(name)
+            return (value,) if type(value) is str else _flat([value])
+
+        return one
     if rest == [EVERY]:
         return lambda fields: _texts(fields.get(name))
 
@@ -66,10 +71,9 @@ def _inside(value: object, step: str) -> Found:
 
 def _texts(value: object) -> list[str]:
     """Give every text in a value, those in documents that are texts themselves too."""
-    # Not recursive: anybody may nest.
+    # Not recursive: anybody may nest. The list grows while it is gone through.
     found, waiting = [], [value]
-    while waiting:
-        each = waiting.pop()
+    for each in waiting:
         if isinstance(each, str):
             document = _document(each)
             if document is None:
