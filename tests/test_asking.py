@@ -15,7 +15,7 @@ import aio_pika
 import pytest
 
 from bridge import openim, questions
-from bridge.asking import Asked
+from bridge.asking import Asked, Heard
 from bridge.contract import (
     EVENTS,
     Allow,
@@ -274,6 +274,10 @@ async def test_of_questions_at_once_the_later_end_earlier_so_that_all_are_answer
 ) -> None:
     command, body = openim.sample(ADD)
     ended: list[int] = []
+
+    def note(number: int, _heard: Heard) -> None:
+        ended.append(number)
+
     async with (
         deciding(amqp_url, never),
         asking(tmp_path, amqp_url, policy(tmp_path)) as running,
@@ -287,7 +291,7 @@ async def test_of_questions_at_once_the_later_end_earlier_so_that_all_are_answer
                 traceparent="",
                 body=body,
                 within=0.5,
-                done=lambda _, number=number: ended.append(number),
+                done=partial(note, number),
             )
             running.running.receiver.asking.ask(asked)
         await until(lambda: len(ended) == 100)
