@@ -7,15 +7,17 @@ only fills the queue of `noop`, and `copy` needs no queue: it writes what `archi
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg  # type: ignore[import-untyped]  # it has no types
 import msgspec
-from sqlalchemy import Column, Integer, Table, Text, delete
+from sqlalchemy import Column, Insert, Integer, Table, Text, delete
 from sqlalchemy.ext.asyncio import AsyncConnection
 from stopwatch import Stopwatch
 
@@ -52,14 +54,19 @@ GROUPS = Table(
 
 async def upsert(transaction: AsyncConnection, groups: Sequence[str]) -> None:
     """Count messages of groups."""
-    counted = {group: groups.count(group) for group in sorted(set(groups))}
-    added = insert_into(GROUPS, transaction)
-    statement = added.on_conflict_do_update(
+    counted = sorted(Counter(groups).items())
+    rows = [{"group_id": group, "messages": count} for group, count in counted]
+    counting = _counting(transaction.dialect.name)
+    await transaction.execute(counting, rows[0] if len(rows) == 1 else rows)
+
+
+@cache
+def _counting(dialect: str) -> Insert:
+    added = insert_into(GROUPS, dialect)
+    return added.on_conflict_do_update(
         index_elements=["group_id"],
         set_={"messages": GROUPS.c.messages + added.excluded.messages},
     )
-    rows = [{"group_id": group, "messages": count} for group, count in counted.items()]
-    await transaction.execute(statement, rows)
 
 
 def noop(watch: Stopwatch, _database: Database, *, ordered: bool = False) -> Handlers:

@@ -9,7 +9,7 @@ the event loop leaves in one write. Frames are laid out in AMQP 0-9-1, section 4
 import asyncio
 import struct
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 from pamqp import decode
@@ -128,10 +128,8 @@ class Delivery:
 
 def read_properties(properties: bytes) -> Iterator[tuple[str, bytes]]:
     """Tell the properties apart; a table keeps its length before it."""
-    flags, at = int.from_bytes(properties[:2], "big"), 2
-    for bit, (name, kind) in enumerate(_PROPERTIES.items()):
-        if not flags & 0x8000 >> bit:
-            continue
+    at = 2
+    for name, kind in _present(int.from_bytes(properties[:2], "big")):
         size = kind
         if kind == _SHORT:
             size, at = properties[at], at + 1
@@ -139,6 +137,14 @@ def read_properties(properties: bytes) -> Iterator[tuple[str, bytes]]:
             size = 4 + int.from_bytes(properties[at : at + 4], "big")
         yield name, properties[at : at + size]
         at += size
+
+
+# Messages have few sets of properties; walking all fourteen takes longer than reading them.
+@lru_cache(64)
+def _present(flags: int) -> tuple[tuple[str, int], ...]:
+    """Give the properties that are there, and what each takes."""
+    kinds = enumerate(_PROPERTIES.items())
+    return tuple(each for bit, each in kinds if flags & 0x8000 >> bit)
 
 
 Take: TypeAlias = Callable[[Delivery], None]

@@ -53,12 +53,10 @@ async def called(
 
 def _receipt(job: Job) -> dict[str, Any]:
     delivery = job.delivery
-    received = delivery.headers.get("x-received-ms", 0)
-    milliseconds = received if isinstance(received, int) else 0
     return {
         "message_id": delivery.message_id,
         "attempt": job.attempt,
-        "received": datetime.fromtimestamp(milliseconds / 1000, UTC),
+        "received": datetime.fromtimestamp(job.received_ms / 1000, UTC),
         "operation_id": delivery.operation_id,
     }
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -71,18 +71,19 @@ class Database:
             DatabaseAway: at the begin, in the block or at the commit.
 
         """
-        async with AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(self._engine.connect())
-            except (OSError, DBAPIError) as error:
-                raise DatabaseAway(reason(error)) from error
-            try:
-                async with connection.begin():
-                    yield connection
-            except DBAPIError as error:
-                if not _is_away(error):
-                    raise
-                raise DatabaseAway(reason(error)) from error
+        connected = False
+        try:
+            async with self._engine.begin() as connection:
+                connected = True
+                yield connection
+        except OSError as error:
+            if connected:
+                raise
+            raise DatabaseAway(reason(error)) from error
+        except DBAPIError as error:
+            if connected and not _is_away(error):
+                raise
+            raise DatabaseAway(reason(error)) from error
 
     async def create_tables(self) -> None:
         """Create what does not exist yet; many workers may do so at a time."""
@@ -131,13 +132,15 @@ def _missing(connection: Connection) -> list[ExecutableDDLElement]:
     return missing
 
 
-def insert_into(
-    table: Table, transaction: AsyncConnection
-) -> postgresql.Insert | sqlite.Insert:
-    """Give an INSERT that can say what to do about a row that is there already."""
-    if transaction.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
+def insert_into(table: Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
+    """Give an INSERT that can say what to do about a row that is there already.
+
+    Args:
+        table: Where to.
+        dialect: SQLAlchemy's name for the kind of database: `transaction.dialect.name`.
+
+    """
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def storable(text: str) -> str:

@@ -8,9 +8,12 @@ or neither is: the effect in SQL happens once.
 import time
 from collections.abc import Collection
 from datetime import timedelta
+from functools import cache
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from consumers.database import METADATA, insert_into
 
@@ -40,12 +43,17 @@ async def claim(
         # In one order, or two workers with the same messages would wait for each other.
         for message_id in sorted(set(message_ids))
     ]
-    # Rows beside the statement, not in it: then it is compiled once and not each time.
-    claimed = await transaction.execute(
-        insert_into(TABLE, transaction).on_conflict_do_nothing().returning(TABLE.c.message_id),
-        rows,
-    )
-    return set(claimed.scalars())
+    # Rows beside the statement, not in it: then it is compiled once and not each time. And a
+    # single row not in a list, for which SQLAlchemy takes a longer way.
+    claim = _claiming(transaction.dialect.name)
+    claimed = await transaction.execute(claim, rows[0] if len(rows) == 1 else rows)
+    return {message_id for (message_id,) in claimed}
+
+
+@cache
+def _claiming(dialect: str) -> ReturningInsert[Any]:
+    added = insert_into(TABLE, dialect)
+    return added.on_conflict_do_nothing().returning(TABLE.c.message_id)
 
 
 async def forget(transaction: AsyncConnection, older_than: timedelta) -> int:

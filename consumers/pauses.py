@@ -57,7 +57,7 @@ async def pause(
         "who": storable(who),
         "reason": storable(reason[:LONGEST_REASON]),
     }
-    adding = insert_into(TABLE, transaction).values(row).on_conflict_do_nothing()
+    adding = insert_into(TABLE, transaction.dialect.name).values(row).on_conflict_do_nothing()
     return (await transaction.execute(adding)).rowcount > 0
 
 

@@ -15,14 +15,11 @@ between leaves two, under one message id.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.broker import ConnectionLost, Copier, Delivery
 from bridge.contract import Event, MalformedCallback, UnknownCommand, decode
@@ -135,7 +132,12 @@ class Settling:
 
     async def _call_once(self, handler: Handler, tasks: Sequence[Task]) -> None:
         """Call a handler with what its inbox does not have yet."""
-        async with self._transaction() as transaction:
+        # Waiting for a connection is nobody's fault, and no part of the handler's time.
+        async with (
+            self.database.room,
+            asyncio.timeout(self.settings.handler_timeout),
+            self.database.transaction() as transaction,
+        ):
             # One batch may hold a message twice; one without an id cannot be told from another.
             named = {id_: task for task in tasks if (id_ := task.job.delivery.message_id)}
             new = await inbox.claim(transaction, handler.name, named) if named else set()
@@ -146,16 +148,6 @@ class Settling:
                 task.duplicate = task not in wanted
             if fresh:
                 await called(handler, fresh, transaction)
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        # Waiting for a connection is nobody's fault, and no part of the handler's time.
-        async with (
-            self.database.room,
-            asyncio.timeout(self.settings.handler_timeout),
-            self.database.transaction() as transaction,
-        ):
-            yield transaction
 
     async def _settle_failed(self, job: Job, error: Exception, tried: Tried) -> None:
         if isinstance(error, Reject):

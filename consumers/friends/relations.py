@@ -111,7 +111,7 @@ async def change(
         (storable(each.owner), each.aspect, storable(each.other)): (each.holds, each.words)
         for each in changes
     }
-    added = insert_into(TABLE, transaction)
+    added = insert_into(TABLE, transaction.dialect.name)
     new = tuple_(added.excluded.received_ms, added.excluded.message_id)
     newer = added.on_conflict_do_update(
         index_elements=[column.name for column in TABLE.primary_key],

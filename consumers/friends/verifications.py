@@ -167,7 +167,7 @@ async def add(transaction: AsyncConnection, message: Verification) -> bool:
         "received_ms": milliseconds(message.received),
     }
     added = await transaction.execute(
-        insert_into(TABLE, transaction)
+        insert_into(TABLE, transaction.dialect.name)
         .values(row)
         .on_conflict_do_nothing(index_elements=["message_id"])
     )

@@ -142,7 +142,7 @@ async def add(transaction: AsyncConnection, messages: Iterable[Archived]) -> int
         if each.received_ms > erased.get(each.send_id, -1)
     ]
     if rows:
-        added = insert_into(MESSAGES, transaction)
+        added = insert_into(MESSAGES, transaction.dialect.name)
         numbered = added.on_conflict_do_update(
             index_elements=["id"],
             set_={"seq": added.excluded.seq},
@@ -178,7 +178,7 @@ async def revoke(
         "seq": seq,
         "received_ms": milliseconds(received),
     }
-    added = insert_into(REVOCATIONS, transaction).on_conflict_do_nothing()
+    added = insert_into(REVOCATIONS, transaction.dialect.name).on_conflict_do_nothing()
     await transaction.execute(added, [row])
 
 
