@@ -13,10 +13,22 @@ OpenIM announces an addition to a black list before it happens, and never says w
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
-from sqlalchemy import BigInteger, Boolean, Column, String, Table, Text, and_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Insert,
+    String,
+    Table,
+    Text,
+    and_,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.database import METADATA, insert_into, storable
@@ -111,19 +123,9 @@ async def change(
         (storable(each.owner), each.aspect, storable(each.other)): (each.holds, each.words)
         for each in changes
     }
-    added = insert_into(TABLE, transaction.dialect.name)
-    new = tuple_(added.excluded.received_ms, added.excluded.message_id)
-    newer = added.on_conflict_do_update(
-        index_elements=[column.name for column in TABLE.primary_key],
-        set_={
-            name: added.excluded[name]
-            for name in ("holds", "words", "received_ms", "message_id")
-        },
-        where=new > tuple_(TABLE.c.received_ms, TABLE.c.message_id),
-    )
     if rows:
         await transaction.execute(
-            newer,
+            _writing_newer(transaction.dialect.name),
             [
                 {
                     "owner_user_id": owner,
@@ -138,6 +140,20 @@ async def change(
                 for (owner, aspect, other), (holds, words) in sorted(rows.items())
             ],
         )
+
+
+@cache
+def _writing_newer(dialect: str) -> Insert:
+    added = insert_into(TABLE, dialect)
+    new = tuple_(added.excluded.received_ms, added.excluded.message_id)
+    return added.on_conflict_do_update(
+        index_elements=[column.name for column in TABLE.primary_key],
+        set_={
+            name: added.excluded[name]
+            for name in ("holds", "words", "received_ms", "message_id")
+        },
+        where=new > tuple_(TABLE.c.received_ms, TABLE.c.message_id),
+    )
 
 
 async def friends(
