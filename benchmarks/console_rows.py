@@ -239,6 +239,8 @@ def _reloading(port: int) -> Iterator[None]:
     over = threading.Event()
 
     def reload() -> None:
+        # A browser runs elsewhere, and takes no core from a receiver.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         browser = Browser(port)
         paths = _paths(browser)
         while not over.is_set():

@@ -1,6 +1,7 @@
 """The console: who gets in, to what, and what an answer says to a browser."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +15,9 @@ from consumers.console import rendering
 from consumers.console.access import GUESSES, Role
 from consumers.console.front import GUESSING, HEADERS
 from consumers.console.routes import ROUTES, TABS, Route
-from tests.commands import BRIDGE, ran
+from tests.commands import BRIDGE, ran, started
 from tests.console import PASSWORD, Console, console
-from tests.running import eventually, until
+from tests.running import NOWHERE, eventually, until
 
 TEMPLATES = sorted(Path(rendering.__file__).with_name("templates").glob("*.html"))
 
@@ -284,6 +285,18 @@ async def test_a_filter_that_makes_no_sense_is_explained(shown: Console) -> None
     ):
         assert answer.status == 400
         assert "2026-01-31T08:00" in await answer.text()
+
+
+async def test_it_gives_way_to_the_receiver(tmp_path: Path) -> None:
+    async with started(
+        *(BRIDGE, "console"),
+        folder=tmp_path,
+        CONSOLE_PORT="0",
+        CONSOLE_AMQP_URL=NOWHERE,
+        CONSOLE_PASSWORD=PASSWORD,
+    ) as command:
+        await command.says('"listening"')
+        assert os.getpriority(os.PRIO_PROCESS, command.process.pid) > os.nice(0)
 
 
 async def test_without_a_password_it_does_not_start(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 FAREWELL = 1.0
 """Seconds in which answers that are under way may end at a stop."""
+
+GIVING_WAY = 10
+"""Niceness: where cores are scarce, the receiver has them, whoever looks at a page."""
 
 CONNECTIONS = 5
 """Connections to PostgreSQL."""
@@ -107,6 +111,7 @@ async def _listening(settings: Settings, answers: Answers) -> AsyncIterator[int]
 
 async def serve(settings: Settings) -> None:
     """Answer until SIGTERM or SIGINT."""
+    os.nice(GIVING_WAY)
     stop = stop_signal(signal.SIGHUP)
     async with running(settings):
         await stop.wait()
