@@ -68,6 +68,12 @@ class _Answer(Struct, forbid_unknown_fields=True, omit_defaults=True):
     change: Raw = Raw()
     failed: str = ""
 
+    @property
+    def given(self) -> int:
+        """How many decisions it has."""
+        wanted = self.allow, self.refuse is not None, bytes(self.change), self.failed
+        return sum(map(bool, wanted))
+
 
 def encoded(reply: Reply) -> bytes:
     """Put a decision into JSON."""
@@ -97,17 +103,15 @@ def decoded(body: bytes, event: type[Event]) -> Reply:
     """
     try:
         answer = msgspec.json.decode(body, type=_Answer)
+        if answer.given != 1:
+            raise BadReply("it must have one of allow, refuse, change and failed")
         if answer.failed:
             raise HandlerFailed(answer.failed)
         if answer.refuse is not None:
             return answer.refuse
-        if bytes(answer.change):
-            return _change(answer.change, event)
+        return Allow() if answer.allow else _change(answer.change, event)
     except (ValueError, RecursionError) as error:
         raise BadReply(str(error)) from error
-    if not answer.allow:
-        raise BadReply("it has none of allow, refuse, change and failed")
-    return Allow()
 
 
 def _change(given: Raw, event: type[Event]) -> Reply:

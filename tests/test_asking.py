@@ -370,6 +370,8 @@ async def test_a_handler_that_fails_means_the_fallback_at_once(
         b'{"change": {"nickname": "x"}}',
         b'{"refuse": {"code": 20001, "message": "no", "details": ""}}',
         b'{"allow": true, "more": 1}',
+        b'{"allow": true, "refuse": {"code": 20001, "message": "no"}}',
+        b'{"allow": true, "failed": "no idea"}',
         b"\xff",
         b"[" * 10_000,
     ],
