@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 MAX_HEADERS = 64
 
-USUAL_HEADER = 128
-"""Bytes of a header line that is remembered, at most."""
+USUAL_LINE = 128
+"""Bytes of a line that is remembered, at most."""
 
 _REQUEST_LINE = re.compile(rb"POST (/[!-~]*) HTTP/1\.1")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~]*?)[ \t]*")
@@ -43,13 +43,25 @@ class Plain(NamedTuple):
         return self.headers.get(name, b"").decode("ascii")
 
 
+def _target(line: bytes) -> tuple[str, str] | None:
+    """Read path and query from a request line; None if it is no plain POST."""
+    found = _REQUEST_LINE.fullmatch(line)
+    if found is None:
+        return None
+    path, _, query = found[1].decode("ascii").partition("?")
+    return path, query
+
+
 def _header(line: bytes) -> tuple[bytes, bytes] | None:
-    """Read a header, its name in small letters."""
+    """Read a header, its name in small letters; None if it is no plain one."""
     header = _HEADER.fullmatch(line)
-    return (header[1].lower(), header[2]) if header else None
+    if header is None or (name := header[1].lower()) in _LEFT_TO_AIOHTTP:
+        return None
+    return name, header[2]
 
 
-# OpenIM's headers are the same in all requests but for one or two.
+# OpenIM's lines are the same in all requests but for one or two.
+_usual_target = lru_cache(256)(_target)
 _usual_header = lru_cache(256)(_header)
 
 
@@ -57,23 +69,17 @@ def plain(data: bytes) -> Plain | None:
     """Read the head of a request if there is nothing unusual about it."""
     at = data.find(b"\r\n\r\n")
     first, *lines = data[: max(at, 0)].split(b"\r\n")
-    line = _REQUEST_LINE.fullmatch(first)
-    if line is None or len(lines) > MAX_HEADERS:
+    target = _usual_target(first) if len(first) <= USUAL_LINE else _target(first)
+    if target is None or len(lines) > MAX_HEADERS:
         return None
     headers: dict[bytes, bytes] = {}
     for each in lines:
-        header = _usual_header(each) if len(each) <= USUAL_HEADER else _header(each)
-        if header is None or header[0] in headers or header[0] in _LEFT_TO_AIOHTTP:
+        header = _usual_header(each) if len(each) <= USUAL_LINE else _header(each)
+        if header is None or header[0] in headers:
             return None
         headers[header[0]] = header[1]
     length = headers.get(b"content-length", b"")
     if b"host" not in headers or not _LENGTH.fullmatch(length):
         return None
-    path, _, query = line[1].decode("ascii").partition("?")
-    return Plain(
-        path,
-        query,
-        headers,
-        at + 4,
-        at + 4 + int(length),
-    )
+    body_at = at + 4
+    return Plain(*target, headers, body_at, body_at + int(length))

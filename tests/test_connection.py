@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.contract import ALLOW
-from bridge.plain import USUAL_HEADER, _usual_header, plain
+from bridge.plain import USUAL_LINE, _usual_header, plain
 from tests.raw import BODY, TARGET, calling, chunked, get, posted, request, stored
 from tests.running import bridge, until
 
@@ -60,7 +60,7 @@ def test_what_is_unusual_is_left_to_aiohttp(data: bytes) -> None:
 
 def test_only_short_headers_are_remembered() -> None:
     remembered = _usual_header.cache_info()
-    assert plain(request(BODY, b"X-Long: " + b"x" * USUAL_HEADER))
+    assert plain(request(BODY, b"X-Long: " + b"x" * USUAL_LINE))
     assert _usual_header.cache_info().misses - remembered.misses <= 2
     assert remembered.maxsize == 256
 
