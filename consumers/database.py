@@ -73,11 +73,9 @@ class Database:
         """
         connected = False
         try:
-            # It begins with its first statement, and is rolled back where nothing commits it.
-            async with self._engine.connect() as connection:
+            async with self._engine.begin() as connection:
                 connected = True
                 yield connection
-                await connection.commit()
         except OSError as error:
             if connected:
                 raise

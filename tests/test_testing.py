@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from bridge.contract import EVENTS, AfterAddFriend, AfterAddFriendAgree, AfterSendMsg, Event
 from bridge.openim import UnknownSample
@@ -53,6 +54,21 @@ async def test_a_handler_is_called_once_for_a_message_id() -> None:
             outcome = await trial.handle(recorded(AfterAddFriend), message_id=message_id)
             assert outcome == Handled()
     assert called == ["one", "other"]
+
+
+async def test_a_handler_that_commits_by_itself_hears_of_it() -> None:
+    """What it writes afterwards would be apart from its inbox row."""
+    handlers = Handlers("hasty")
+
+    @handlers.on(AfterAddFriend)
+    async def commit(_event: AfterAddFriend, context: Context) -> None:
+        await context.transaction.commit()
+        await context.transaction.execute(text("SELECT 1"))
+
+    async with without_broker(handlers) as trial:
+        outcome = await trial.handle(recorded(AfterAddFriend))
+    assert isinstance(outcome, Waits)
+    assert "closed transaction" in outcome.reason
 
 
 @pytest.mark.parametrize(
