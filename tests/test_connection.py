@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.contract import ALLOW
-from bridge.plain import USUAL_LINE, _usual_header, plain
+from bridge.plain import USUAL_LINE, _usual_header, _usual_target, plain
 from tests.raw import BODY, TARGET, calling, chunked, get, posted, request, stored
 from tests.running import bridge, until
 
@@ -58,11 +58,13 @@ def test_what_is_unusual_is_left_to_aiohttp(data: bytes) -> None:
     assert plain(data) is None
 
 
-def test_only_short_headers_are_remembered() -> None:
-    remembered = _usual_header.cache_info()
-    assert plain(request(BODY, b"X-Long: " + b"x" * USUAL_LINE))
-    assert _usual_header.cache_info().misses - remembered.misses <= 2
-    assert remembered.maxsize == 256
+def test_only_short_lines_are_remembered() -> None:
+    long = b"x" * USUAL_LINE
+    targets, headers = (each.cache_info() for each in (_usual_target, _usual_header))
+    assert plain(request(BODY, b"X-Long: " + long, target=TARGET + b"?" + long))
+    assert _usual_target.cache_info().misses == targets.misses
+    assert _usual_header.cache_info().misses - headers.misses <= 2
+    assert targets.maxsize == headers.maxsize == 256
 
 
 async def test_a_plain_callback_never_reaches_aiohttp(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Event(Struct, frozen=True, kw_only=True, rename=wire_name):
     @classmethod
     def in_wire_names(cls, fields: Mapping[str, object]) -> Mapping[str, object]:
         """Give the fields with what stands under an alias also under its wire name."""
-        if not cls.aliases or fields.keys().isdisjoint(cls.aliases):
+        if fields.keys().isdisjoint(cls.aliases):
             return fields
         spelled = {
             name: fields[alias] for alias, name in cls.aliases.items() if alias in fields

@@ -31,15 +31,13 @@ class Limit:
         full_at = max(self._full_at.pop(key, now), now) + self._one
         exceeded = full_at - now > self._whole + 1e-9
         self._full_at[key] = full_at - self._one if exceeded else full_at
-        # Two buckets that are full again at most, so that nobody waits for many.
-        if self._forgets(now):
-            self._forgets(now)
+        self._forget(now)
         return exceeded
 
-    def _forgets(self, now: float) -> bool:
-        """Drop the oldest bucket, if it is full again or one too many."""
-        oldest = next(iter(self._full_at))
-        if self._full_at[oldest] > now and len(self._full_at) <= MOST_KEYS:
-            return False
-        del self._full_at[oldest]
-        return True
+    def _forget(self, now: float) -> None:
+        """Drop a bucket or two that are full again, or one too many."""
+        for _ in range(2):
+            oldest = next(iter(self._full_at))
+            if self._full_at[oldest] > now and len(self._full_at) <= MOST_KEYS:
+                return
+            del self._full_at[oldest]
