@@ -8,33 +8,7 @@ from pathlib import Path
 COMMAND = "callbackAfterAddFriendAgreeCommand"
 
 
-def next_steps(  # noqa: PLR0913  # what differs between the ways to run it
-    url: str,
-    *,
-    send: str,
-    watch: str,
-    show: str,
-    api: str,
-    token: str,
-    stop: str,
-    console: str,
-    password: str,
-) -> str:
-    """Say how to send a callback through.
-
-    Args:
-        url: Of the receiver, with its path.
-        send: The command `openim-bridge send`, as it is called here.
-        watch: Where the worker's log line is to be seen.
-        show: The command that shows what the worker wrote.
-        api: URL of the friends API.
-        token: What a shell makes its token of.
-        stop: How to stop it all.
-        console: URL of the web console.
-        password: The command that shows the password of its user `admin`.
-
-    """
-    return f"""
+TEXT = """
 The bridge runs. In config/webhooks.yml of OpenIM, say where it is and what to send:
 
     url: {url}
@@ -43,13 +17,13 @@ The bridge runs. In config/webhooks.yml of OpenIM, say where it is and what to s
 
 Or be OpenIM yourself, in another terminal:
 
-    curl --data-binary @tests/samples/{COMMAND}.json \\
+    curl --data-binary @tests/samples/{command}.json \\
         --header 'Content-Type: application/json' --header 'operationID: try-1' \\
-        {url}/{COMMAND}
+        {url}/{command}
 
 Without curl:
 
-    {send} {COMMAND}
+    {send} {command}
 
 A worker of its own handles it: {watch}. What it wrote, newest first:
 
@@ -67,6 +41,25 @@ shows:
 
 {stop}
 """
+
+
+def next_steps(url: str, **words: str) -> str:
+    """Say how to send a callback through.
+
+    Args:
+        url: Of the receiver, with its path.
+        words: What differs between the ways to run it:
+            send: The command `openim-bridge send`, as it is called here.
+            watch: Where the worker's log line is to be seen.
+            show: The command that shows what the worker wrote.
+            api: URL of the friends API.
+            token: What a shell makes its token of.
+            console: URL of the web console.
+            password: The command that shows the password of its user `admin`.
+            stop: How to stop it all.
+
+    """
+    return TEXT.format(url=url, command=COMMAND, **words)
 
 
 if __name__ == "__main__":

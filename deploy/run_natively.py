@@ -104,6 +104,44 @@ def start_rabbitmq(until: ExitStack) -> str:
     return node.amqp_url
 
 
+def programs(amqp_url: str) -> dict[str, tuple[tuple[str | Path, ...], dict[str, str]]]:
+    """Give all but RabbitMQ in the order in which they start: commands and variables."""
+    bridge, consumers = COMMANDS / "openim-bridge", COMMANDS / "openim-consumers"
+    return {
+        "worker": (
+            (consumers, "work"),
+            {
+                "CONSUMERS_AMQP_URL": amqp_url,
+                "CONSUMERS_DATABASE_URL": DATABASE,
+                "CONSUMERS_PORT": str(port("CONSUMERS_PORT")),
+                "CONSUMERS_LOG_FORMAT": "text",
+            },
+        ),
+        "api": (
+            (consumers, "api", "--token-file", RUN / "token"),
+            {"FRIENDS_API_DATABASE_URL": DATABASE, "FRIENDS_API_LOG_FORMAT": "text"},
+        ),
+        "console": (
+            (bridge, "console", "--password-file", RUN / "password"),
+            {
+                "CONSOLE_AMQP_URL": amqp_url,
+                "CONSOLE_CALLBACK_URL": callback_url(),
+                "CONSOLE_DATABASE_URL": DATABASE,
+                "CONSOLE_INDEX_PATH": str(RUN / "index.db"),
+                "CONSOLE_LOG_FORMAT": "text",
+            },
+        ),
+        "receiver": (
+            (bridge, "receive"),
+            {
+                "BRIDGE_AMQP_URL": amqp_url,
+                "BRIDGE_JOURNAL_PATH": str(RUN / "journal"),
+                "BRIDGE_LOG_FORMAT": "text",
+            },
+        ),
+    }
+
+
 async def run(amqp_url: str) -> str | None:
     """Run all but RabbitMQ until a signal; gives what went wrong, if anything did."""
     stop, working = asyncio.Event(), asyncio.Event()
@@ -111,53 +149,10 @@ async def run(amqp_url: str) -> str | None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as running:
         # What is entered last stops first: OpenIM hears of the end before the worker.
-        worker = await running.enter_async_context(
-            child(
-                "worker",
-                working,
-                COMMANDS / "openim-consumers",
-                "work",
-                CONSUMERS_AMQP_URL=amqp_url,
-                CONSUMERS_DATABASE_URL=DATABASE,
-                CONSUMERS_PORT=str(port("CONSUMERS_PORT")),
-                CONSUMERS_LOG_FORMAT="text",
-            )
-        )
-        api = await running.enter_async_context(
-            child(
-                "api",
-                working,
-                COMMANDS / "openim-consumers",
-                *("api", "--token-file", RUN / "token"),
-                FRIENDS_API_DATABASE_URL=DATABASE,
-                FRIENDS_API_LOG_FORMAT="text",
-            )
-        )
-        console = await running.enter_async_context(
-            child(
-                "console",
-                working,
-                COMMANDS / "openim-bridge",
-                *("console", "--password-file", RUN / "password"),
-                CONSOLE_AMQP_URL=amqp_url,
-                CONSOLE_CALLBACK_URL=callback_url(),
-                CONSOLE_DATABASE_URL=DATABASE,
-                CONSOLE_INDEX_PATH=str(RUN / "index.db"),
-                CONSOLE_LOG_FORMAT="text",
-            )
-        )
-        receiver = await running.enter_async_context(
-            child(
-                "receiver",
-                working,
-                COMMANDS / "openim-bridge",
-                "receive",
-                BRIDGE_AMQP_URL=amqp_url,
-                BRIDGE_JOURNAL_PATH=str(RUN / "journal"),
-                BRIDGE_LOG_FORMAT="text",
-            )
-        )
-        children = {"worker": worker, "api": api, "console": console, "receiver": receiver}
+        children = {
+            name: await running.enter_async_context(child(name, working, *command, **variables))
+            for name, (command, variables) in programs(amqp_url).items()
+        }
         return await watch(children, working, stop)
 
 
