@@ -81,6 +81,11 @@ def test_nobody_takes_all_there_is(name: str) -> None:
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
 
 
+def test_the_console_gives_way_to_the_others() -> None:
+    shares = {name: service.get("cpu_shares", 1024) for name, service in SERVICES.items()}
+    assert shares.pop("console") < min(shares.values())
+
+
 @every_service
 def test_nobody_leaves_processes_behind(name: str) -> None:
     assert SERVICES[name]["init"] is True

@@ -287,7 +287,7 @@ async def test_a_filter_that_makes_no_sense_is_explained(shown: Console) -> None
         assert "2026-01-31T08:00" in await answer.text()
 
 
-async def test_it_gives_way_to_the_receiver(tmp_path: Path) -> None:
+async def test_it_gives_way_to_a_receiver_beside_it(tmp_path: Path) -> None:
     async with started(
         *(BRIDGE, "console"),
         folder=tmp_path,

@@ -29,7 +29,7 @@ FAREWELL = 1.0
 """Seconds in which answers that are under way may end at a stop."""
 
 GIVING_WAY = 10
-"""Niceness: where cores are scarce, the receiver has them, whoever looks at a page."""
+"""Niceness: where cores are scarce, a receiver beside it has them, whoever looks at a page."""
 
 CONNECTIONS = 5
 """Connections to PostgreSQL."""
