@@ -98,6 +98,9 @@ def test_who_dies_or_hangs_is_noticed(name: str) -> None:
     check = service["healthcheck"]
     assert check["test"][0] == "CMD"
     assert {"interval", "timeout", "retries"} <= set(check)
+    # Each look starts a process, which costs more than what is looked at.
+    assert check["start_interval"] == "1s"
+    assert check["interval"] == "15s"
 
 
 @every_service

@@ -12,6 +12,7 @@ from functools import partial
 import click
 
 from bridge import openim
+from bridge.commands import run
 from tests.stack import stack
 from tests.stack.collector import collecting, subscribed
 from tests.torture.callers import Callers
@@ -39,7 +40,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     # That connections break is no news here.
     logging.disable()
-    wrong = asyncio.run(_endure(chosen.processes, chosen.only))
+    wrong = run(_endure(chosen.processes, chosen.only))
     for line in wrong:
         click.echo(f"WRONG: {line}")
     sys.exit(bool(wrong))

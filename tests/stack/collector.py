@@ -14,6 +14,9 @@ from tests.torture.ledger import Ledger
 
 NAME = "stack_test"
 
+BETWEEN_ACKS = 0.1
+"""Seconds: acknowledged one by one, each costs the nodes about as much as its publishing."""
+
 _LOST = (
     *(aio_pika.exceptions.AMQPError, aio_pika.exceptions.ChannelInvalidStateError),
     *(OSError, TimeoutError, DockerFailed, StopAsyncIteration),
@@ -41,15 +44,17 @@ async def collecting(url: URL, nodes: list[str], ledger: Ledger) -> AsyncIterato
 
 
 async def _collect(url: URL, nodes: list[str], ledger: Ledger) -> None:
+    taken: list[AbstractIncomingMessage] = []
+
     async def take(message: AbstractIncomingMessage) -> None:
         ledger.arrive(
             message.body, message.message_id or "", redelivered=bool(message.redelivered)
         )
-        with suppress(*_LOST):
-            await message.ack()
+        taken.append(message)
 
     while True:
         for node in nodes:
+            taken.clear()
             with suppress(*_LOST):
                 there = url.with_host(await address(node)).update_query(heartbeat=5)
                 connection = await aio_pika.connect(there, timeout=5)
@@ -59,6 +64,9 @@ async def _collect(url: URL, nodes: list[str], ledger: Ledger) -> None:
                     await queue.consume(take)
                     # What a plain connection tells of its end, it tells to nobody who asks.
                     underneath = await channel.get_underlay_channel()
-                    while not underneath.is_closed:  # noqa: ASYNC110
-                        await asyncio.sleep(0.1)
+                    while not underneath.is_closed:
+                        await asyncio.sleep(BETWEEN_ACKS)
+                        for last in taken[-1:]:
+                            taken.clear()
+                            await last.ack(multiple=True)
             await asyncio.sleep(0.2)
