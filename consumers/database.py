@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
-from sqlalchemy import Connection, MetaData, Table, event, inspect, text
+from sqlalchemy import Connection, MetaData, Table, Transaction, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -73,7 +73,7 @@ class Database:
         """
         connected = False
         try:
-            async with self._engine.begin() as connection:
+            async with _transaction(self._engine) as connection:
                 connected = True
                 yield connection
         except OSError as error:
@@ -108,6 +108,31 @@ class Database:
                     await asyncio.wait_for(stop.wait(), PAUSE)
             else:
                 return
+
+
+@asynccontextmanager
+async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Do what `engine.begin()` does, in two of SQLAlchemy's greenlets less of four.
+
+    Each costs a twentieth of what handling a single message takes: to begin needs none, as it
+    says nothing to the database yet, and one is enough to commit and to give back.
+    """
+    async with AsyncExitStack() as on_failure:
+        connection = await engine.connect()
+        # Rolls back, to the end, whoever is cancelled meanwhile.
+        on_failure.push_async_exit(connection)
+        # There is one, as it is connected.
+        begun = cast("Connection", connection.sync_connection).begin()
+        # Whoever commits or rolls back in the block, and goes on, hears of it.
+        begun.__enter__()
+        yield connection
+        await connection.run_sync(_commit_and_close, begun)
+        on_failure.pop_all()
+
+
+def _commit_and_close(connection: Connection, begun: Transaction) -> None:
+    begun.__exit__(None, None, None)
+    connection.close()
 
 
 def _missing(connection: Connection) -> list[ExecutableDDLElement]:
