@@ -5,6 +5,7 @@ only fills the queue of `noop`, and `copy` needs no queue: it writes what `archi
 """
 
 import asyncio
+import gc
 import sys
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ from bridge.rights import SHARED
 from bridge.topology import CALLBACKS, partition_name, subscription
 from bridge.wire import Numbered, Outcome
 from consumers import database
+from consumers.cli.work import COLLECTED_AFTER
 from consumers.database import METADATA, Database, insert_into
 from consumers.messages import archive
 from consumers.messages.archive import MESSAGES
@@ -251,4 +253,5 @@ async def work(kind: str, count: int, amqp_url: str, database_url: str) -> None:
 if __name__ == "__main__" and sys.argv[1] == "copy":
     run(copy(int(sys.argv[2]), sys.argv[4]))
 elif __name__ == "__main__":
+    gc.set_threshold(COLLECTED_AFTER)
     run(work(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))

@@ -1,5 +1,6 @@
 """The command `openim-consumers work`."""
 
+import gc
 import os
 import signal
 
@@ -19,6 +20,9 @@ from consumers.listener import listening
 from consumers.settings import Worker as Settings
 from consumers.worker import Worker
 
+COLLECTED_AFTER = 5_000
+"""New objects after which Python looks for cycles; its own 700 are a few events in SQL."""
+
 
 @click.command()
 @click.option("--handlers", help="Modules with handlers, separated by commas.")
@@ -30,6 +34,7 @@ def work(handlers: str | None) -> None:
     given = {} if handlers is None else {"CONSUMERS_HANDLERS": handlers}
     settings = settings_or_exit(Settings, {**os.environ, **given})
     logs.set_up(settings.log_format, settings.log_level)
+    gc.set_threshold(COLLECTED_AFTER)
     run(_work(settings, loaded(settings)))
 
 
