@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +21,9 @@ from bridge.contract import COMMANDS
 from bridge.journal import Journal
 from bridge.policy import Decided
 from bridge.wire import Outcome
+
+if TYPE_CHECKING:
+    from bridge.spans import Spans
 
 REPLY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds. Finer than usual: two of OpenIM's workers wait for each answer."""
@@ -64,7 +68,8 @@ class Metrics(Collector):
     answers: the library's own counters take a lock each time, a tenth of a callback's CPU.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, spans: "Spans | None" = None) -> None:
+        self._spans = spans
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -197,6 +202,7 @@ class Metrics(Collector):
             secrets.add_metric([secret], count)
         yield secrets
         yield from self._about_decisions()
+        yield from about_spans("openim_bridge", self._spans)
 
     def _about_decisions(self) -> Iterator[Metric]:
         decisions = CounterMetricFamily(
@@ -219,3 +225,17 @@ class Metrics(Collector):
     def render(self) -> bytes:
         """Give all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def about_spans(process: str, spans: "Spans | None") -> Iterator[Metric]:
+    """Show how many spans ended, and how many of them arrived; 0 where none are made."""
+    yield CounterMetricFamily(
+        f"{process}_spans_ended_total",
+        "Spans of traces that were to leave for the collector",
+        value=spans.ended if spans else 0,
+    )
+    yield CounterMetricFamily(
+        f"{process}_spans_arrived_total",
+        "Spans that the collector took; others are lost, or leave in the next seconds",
+        value=spans.arrived if spans else 0,
+    )

@@ -144,7 +144,7 @@ def _made(
     worker: workers.Worker | None,
     spans: "Spans | None",
 ) -> Receiver:
-    metrics = Metrics(journal)
+    metrics = Metrics(journal, spans)
     forwarder = Forwarder(journal, settings, metrics, spans)
     metrics.watch(lambda: forwarder.link.connected)
     certificate = None

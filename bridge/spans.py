@@ -40,16 +40,30 @@ BETWEEN_LINES = 60.0
 _KNOWN = frozenset(contract.COMMANDS)
 
 
+class _Counted(BatchSpanProcessor):
+    """Counts the spans that are to leave, those that find no room in the queue included."""
+
+    ended = 0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context.trace_flags.sampled:
+            self.ended += 1
+        super().on_end(span)
+
+
 class _Reported(SpanExporter):
-    """Says now and then that spans do not arrive."""
+    """Counts the spans that arrive, and says now and then that some do not."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._lines = Sampled(BETWEEN_LINES)
+        self.arrived = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
-        if result is not SpanExportResult.SUCCESS:
+        if result is SpanExportResult.SUCCESS:
+            self.arrived += len(spans)
+        else:
             more = self._lines.admit("lost")
             if more is not None:
                 log.warning("traces do not arrive", extra={"spans": len(spans), "more": more})
@@ -64,9 +78,20 @@ class Spans:
 
     def __init__(self, service: str) -> None:
         self.provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
-        self._exporter: SpanExporter = OTLPSpanExporter()
-        self.provider.add_span_processor(BatchSpanProcessor(_Reported(self._exporter)))
+        self._exporter = _Reported(OTLPSpanExporter())
+        self._processor = _Counted(self._exporter)
+        self.provider.add_span_processor(self._processor)
         self._tracer = self.provider.get_tracer("openim-bridge", version("openim-bridge"))
+
+    @property
+    def ended(self) -> int:
+        """How many spans were to leave so far."""
+        return self._processor.ended
+
+    @property
+    def arrived(self) -> int:
+        """How many of them the collector took."""
+        return self._exporter.arrived
 
     def receive(self, callback: Callback, message_id: str) -> tuple[Callback, Receipt]:
         """Begin the span of a callback's receipt; give the callback that names it."""

@@ -2,7 +2,7 @@
 
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -13,12 +13,15 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from bridge.metrics import Times
+from bridge.metrics import Times, about_spans
 from bridge.outcomes import DUPLICATE, HANDLED, KINDS
 from consumers.lanes import Job
 from consumers.outcome import Note, Outcome, Tried
 from consumers.records import Records
 from consumers.work import State, Work
+
+if TYPE_CHECKING:
+    from bridge.spans import Spans
 
 Labels: TypeAlias = tuple[str, ...]
 
@@ -56,6 +59,7 @@ class Watched(Protocol):
     records: Records
     works: list[Work]
     reason: str
+    spans: "Spans | None"
 
 
 class Metrics(Collector):
@@ -175,6 +179,7 @@ class Metrics(Collector):
             "Attempts that are missing in openim.outcomes, as RabbitMQ did not take them",
             value=self._worker.records.dropped,
         )
+        yield from about_spans("openim_consumers", self._worker.spans)
 
     def render(self) -> bytes:
         """Give all metrics in Prometheus' text format."""

@@ -372,9 +372,8 @@ async def _worker_rendered() -> str:
     state = State(in_hand=0, oldest=0.0, paused="", paused_by=paused, partitions=[])
     working = SimpleNamespace(handlers=SimpleNamespace(subscription="s"), state=state)
     records = SimpleNamespace(dropped=0)
-    counted = WorkersMetrics(
-        cast("Watched", SimpleNamespace(works=[working], reason="", records=records))
-    )
+    worker = SimpleNamespace(works=[working], reason="", records=records, spans=None)
+    counted = WorkersMetrics(cast("Watched", worker))
     job = Job(delivery_of(recorded(AfterAddFriend), "0190"), Source(""), "", 1, 1)
     counted.of("s")(job, Handled(), Tried("s.handler", 0.0, 0.0))
     counted.decided("s.handler", "allow", 0.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -84,6 +85,12 @@ async def post_to(session: ClientSession, url: str, **headers: str) -> None:
     """Have it arrive there."""
     async with session.post(url, data=BODY, headers=headers) as response:
         assert response.status == 200
+
+
+def counted(rendered: bytes) -> list[float]:
+    """Give how many spans ended and how many arrived, as metrics say it."""
+    found = re.findall(r"^openim_\w+_spans_(\w+)_total (\S+)$", rendered.decode(), re.MULTILINE)
+    return [float(dict(found)[name]) for name in ("ended", "arrived")]
 
 
 async def address(receiver: Command) -> str:
@@ -192,10 +199,13 @@ async def test_what_no_handler_can_read_is_traced_to_the_dead_letters(
     async def take(_: AfterAddFriend) -> None:
         pass
 
-    async with working(amqp_url, f"sqlite:///{tmp_path}/worker.db", handlers, spans):
+    url = f"sqlite:///{tmp_path}/worker.db"
+    async with working(amqp_url, url, handlers, spans) as running:
         await declared(amqp_url, "shop")
         await publish(amqp_url, FRIEND, b"{")
         (unread,) = await collector.has(PROCESS)
+        metrics = running.worker.metrics
+        await until(lambda: counted(metrics.render()) == [1, 1])
     assert unread.facts["openim.outcome"] == "dead_letter"
     assert unread.span.status.message.startswith("MalformedCallback")
 
@@ -226,6 +236,8 @@ async def test_a_request_without_a_trace_begins_one_that_is_stored_with_it(
         await post(running)
         (stored,) = await running.running.journal.read(0, 1)
         (receive,) = await collector.has(RECEIVE)
+        metrics = running.running.receiver.metrics
+        await until(lambda: counted(metrics.render()) == [1, 1])
     assert traceparent_of(stored.payload)[:-2] == f"00-{receive.trace}-{receive.id}-"
     assert receive.facts["messaging.message.id"] == ids_of(stored.payload)["message_id"]
     assert (receive.parent, receive.service) == ("", "openim-bridge")
@@ -246,6 +258,7 @@ async def test_a_collector_that_takes_nothing_delays_and_loses_no_callback(
         async with bridge(tmp_path, tracing="otlp") as running:
             await asyncio.gather(*(post(running) for _ in range(200)))
             assert running.running.journal.depth == 200
+            assert counted(running.running.receiver.metrics.render()) == [200, 0]
             stopping = perf_counter()
         assert perf_counter() - stopping < 20
 
