@@ -21,7 +21,7 @@ from consumers.dead_letters import MOST_GROUPS, OTHERS, Groups, Letter, Wanted
 from consumers.registry import Handlers, Reject, Retry
 from tests.brokers import OwnBroker
 from tests.commands import CONSUMERS, Command, ran, started
-from tests.running import NOWHERE, eventually
+from tests.running import DEADLINE, NOWHERE, eventually
 from tests.test_worker import APPLY, channel_to, count, declared, publish, taken_from, working
 
 SHOP = "shop"
@@ -84,7 +84,8 @@ async def emptied(amqp_url: str, queue: str) -> list[AbstractIncomingMessage]:
     found = []
     async with channel_to(amqp_url) as channel:
         taking = await channel.get_queue(queue)
-        while message := await taking.get(fail=False, no_ack=True):
+        # A broker that has just come back may need a while.
+        while message := await taking.get(fail=False, no_ack=True, timeout=DEADLINE):
             found.append(message)
     return found
 
