@@ -201,6 +201,11 @@ def test_the_proxy_speaks_no_other_http_than_openim() -> None:
     assert "    bind :10006 proto h1\n" in proxy
 
 
+def test_who_looks_whether_the_proxy_listens_sets_off_no_alert() -> None:
+    proxy = (ROOT / "deploy/haproxy/haproxy.cfg").read_text(encoding="utf-8")
+    assert "    option http-ignore-probes\n" in proxy
+
+
 def test_neither_broker_nor_database_is_in_reach_of_what_is_published() -> None:
     networks = {name: set(each.get("networks", ())) for name, each in SERVICES.items()}
     assert networks["proxy"].isdisjoint(networks["rabbitmq"] | networks["postgres"])

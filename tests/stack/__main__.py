@@ -1,4 +1,8 @@
-"""Kills and replaces every container of a running Compose stack, and counts what was lost."""
+"""Kills and replaces every container of a running Compose stack, and counts what was lost.
+
+OpenIM sends at a rate, whatever becomes of its callbacks. Where Prometheus is there, each kill
+also has to be told by an alert, and in the end none may be left.
+"""
 
 import argparse
 import asyncio
@@ -6,24 +10,28 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from typing import TypeAlias
 
 import click
 
 from bridge import openim
 from bridge.commands import run
+from bridge.population import QUEUE
 from tests.stack import stack
+from tests.stack.alerts import Alert, Prometheus
 from tests.stack.collector import collecting, subscribed
 from tests.torture.callers import Callers
 from tests.torture.ledger import Counts, Fate, Ledger
 
 ROLLED = ("receiver", "consumers")
-PASSIVE = {"prometheus", "grafana"}
-"""What only looks on."""
+NOTICED = {"proxy", "receiver"}
+"""Services whose end OpenIM may notice; not that of a receiver that is replaced."""
 
-UNNOTICED = {"consumers", "postgres", "api", "rabbitmq", "rabbitmq-2", "rabbitmq-3"}
-"""Services whose end OpenIM never notices; nor that of a receiver that is replaced."""
+Fault: TypeAlias = tuple[str, Callable[[], Awaitable[None]]]
+"""What happens, to which service and container, and how."""
 
 BETWEEN = 2.0
 """Seconds of load without a fault before the next."""
@@ -35,40 +43,87 @@ ARRIVING = 90.0
 def main() -> None:
     """Do it; exit with 1 if anything does not add up."""
     arguments = argparse.ArgumentParser(prog="python -m tests.stack", description=__doc__)
-    arguments.add_argument("--processes", type=int, default=3, help="of OpenIM; default 3")
+    arguments.add_argument("--processes", type=int, default=8, help="of OpenIM; default 8")
+    arguments.add_argument("--rate", type=float, default=300, help="a second; default 300")
     arguments.add_argument("--only", action="append", help="this service; may be repeated")
     chosen = arguments.parse_args()
     # That connections break is no news here.
     logging.disable()
-    wrong = run(_endure(chosen.processes, chosen.only))
+    wrong = run(_endure(chosen.processes, chosen.rate, chosen.only))
     for line in wrong:
         click.echo(f"WRONG: {line}")
     sys.exit(bool(wrong))
 
 
-async def _endure(processes: int, only: list[str] | None) -> list[str]:
+async def _endure(processes: int, rate: float, only: list[str] | None) -> list[str]:
     """Send load while everything happens in turn; give what must not be."""
-    everything = [c for c in await stack.containers() if c.service not in PASSIVE]
-    nodes = sorted({c.service for c in everything if c.service.startswith("rabbitmq")})
-    ledger = Ledger(processes * openim.WORKERS)
+    everything = await stack.containers()
+    faults = [
+        (name, act)
+        for name, act in _faults(everything)
+        if only is None or name.split()[1] in only
+    ]
+    services = Counter(each.service for each in everything)
+    if "prometheus" not in services:
+        return await _face(faults, services, processes, rate, None)
+    prometheus = Prometheus(await stack.published("prometheus", 9090))
+    wrong = [f"not watched: {each}" for each in await prometheus.watches(services)]
+    wrong += await _left(prometheus)
+    wrong += await _face(faults, services, processes, rate, prometheus)
+    return wrong + await _left(prometheus)
+
+
+async def _face(
+    faults: list[Fault],
+    services: Iterable[str],
+    processes: int,
+    rate: float,
+    prometheus: Prometheus | None,
+) -> list[str]:
+    """Have all faults happen under load."""
+    workers = processes * openim.WORKERS
+    ledger = Ledger(workers)
     # One callback may take the way by the other receiver and overtake.
     ledger.ordered = False
-    url = f"http://{await stack.published('proxy', 10006)}/callbackExample"
-    callers = Callers(url, ledger, random.Random(1))  # noqa: S311  # pauses, no secret
+    callers = Callers(
+        f"http://{await stack.published('proxy', 10006)}/callbackExample",
+        ledger,
+        random.Random(1),  # noqa: S311  # pauses, no secret
+        pause=workers / rate,
+        behind=processes * QUEUE / rate,
+    )
     wrong: list[str] = []
+    nodes = sorted(each for each in services if each.startswith("rabbitmq"))
     async with collecting(await subscribed(), nodes, ledger), callers.running(processes):
+        began = time.monotonic()
         callers.go()
-        for name, act in _faults(everything):
-            if only is None or name.split()[1] in only:
-                wrong += await _under_load(name, act, callers, ledger)
+        for name, act in faults:
+            before = await prometheus.firing() if prometheus else set()
+            wrong += await _under_load(name, act, callers, ledger)
+            if prometheus and name.startswith("kill"):
+                wrong += await _told(prometheus, name, before)
         await callers.hold()
+        click.echo(f"{ledger.total.sent / (time.monotonic() - began):.0f}/s over all")
         await _arrived(ledger)
     return wrong + _judged(ledger)
 
 
-def _faults(
-    everything: list[stack.Container],
-) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+async def _told(prometheus: Prometheus, name: str, before: set[Alert]) -> list[str]:
+    """Wait for the alert of a kill; give what is wrong with it."""
+    took = await prometheus.told(name.split()[1], before)
+    if took is None:
+        return [f"{name}: no alert"]
+    click.echo(f"{'':40} {took:5.1f} s until the alert")
+    return []
+
+
+async def _left(prometheus: Prometheus) -> list[str]:
+    """Wait until no alert fires; give those that still do."""
+    click.echo("waiting until no alert is left")
+    return [f"still fires: {' '.join(alert)}" for alert in await prometheus.cleared()]
+
+
+def _faults(everything: list[stack.Container]) -> list[Fault]:
     kills = [
         (f"kill {each.service} {each.name}", partial(stack.kill, each))
         for each in sorted(everything, key=lambda each: each.name)
@@ -98,7 +153,7 @@ async def _under_load(
         f"  p50 {times.percentile(50):5.1f} ms  p99 {times.percentile(99):6.1f} ms"
         f"  max {times.longest:6.0f} ms  {_shown(counts)} {noticed or ''}"
     )
-    quiet = name.split()[1] in UNNOTICED or name == "roll receiver"
+    quiet = name.split()[1] not in NOTICED or name == "roll receiver"
     return [f"{name}: OpenIM noticed {noticed}"] if quiet and noticed else []
 
 

@@ -18,6 +18,9 @@ from zlib import crc32
 from bridge import openim
 from bridge.contract import COMMANDS, Allowed
 
+SENT = openim.commands()
+"""The commands that a worker sends in turn."""
+
 MOST_COPIES = 255
 """Copies of one callback that are told apart."""
 
@@ -47,8 +50,7 @@ class Label(NamedTuple):
     @property
     def command(self) -> str:
         """Its command: they take turns, shifted from worker to worker."""
-        commands = openim.commands()
-        return commands[(self.number + 7 * self.worker) % len(commands)]
+        return SENT[(self.number + 7 * self.worker) % len(SENT)]
 
     @property
     def durable(self) -> bool:
