@@ -94,7 +94,11 @@ async def _face(
     )
     wrong: list[str] = []
     nodes = sorted(each for each in services if each.startswith("rabbitmq"))
-    async with collecting(await subscribed(), nodes, ledger), callers.running(processes):
+    async with (
+        subscribed() as url,
+        collecting(url, nodes, ledger),
+        callers.running(processes),
+    ):
         began = time.monotonic()
         callers.go()
         for name, act in faults:

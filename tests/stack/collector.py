@@ -23,15 +23,20 @@ _LOST = (
 )
 
 
-async def subscribed() -> URL:
-    """Subscribe to everything; give the URL that the team is told."""
+@asynccontextmanager
+async def subscribed() -> AsyncIterator[URL]:
+    """Be subscribed to everything during the block; give the URL that the team is told."""
     said = await operator(
         *("openim-bridge", "subscribe", NAME, "--commands", "#"),
         *("--language", "python", "--new-password"),
     )
     found = re.search(r"^AMQP_URL +(\S+)$", said, re.MULTILINE)
     assert found is not None, said
-    return URL(found[1], encoded=True)
+    try:
+        yield URL(found[1], encoded=True)
+    finally:
+        # A queue that nobody reads any more would be told by an alert.
+        await operator("openim-bridge", "unsubscribe", NAME, "--yes")
 
 
 @asynccontextmanager
