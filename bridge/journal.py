@@ -124,7 +124,7 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether the last payload found no room."""
+        """Whether the last payload found no room, and none was made since."""
         return self._full
 
     @property
@@ -339,6 +339,7 @@ class Journal:
             path.rename(path.with_suffix(".damaged"))
         else:
             path.unlink()
+            self._full = False
         del self._old[path]
 
     def _note(self, damage: list[Damage]) -> None:

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-import orjson
-
-from bridge import archive, downstream
+from bridge import archive, downstream, fields
 from bridge.archive import Progress
 from bridge.broker import Broker, BrokerError, ConnectionLost, Delivery, connect
 from bridge.queues import ready
@@ -60,7 +58,7 @@ class Wanted:
             (not self.ids or delivery.message_id in self.ids)
             and self._has_time(received(delivery))
             and self._has_key(delivery.routing_key)
-            and (not self.user or self.user in _ids_in(delivery.body))
+            and (not self.user or self.user in fields.ids(delivery.body))
         )
 
     def _has_time(self, at: float) -> bool:
@@ -78,26 +76,6 @@ def received(delivery: Delivery) -> float:
     """Give when a callback was received: seconds since 1970."""
     milliseconds = delivery.headers.get("x-received-ms")
     return milliseconds / 1000 if isinstance(milliseconds, int) else delivery.timestamp
-
-
-def _ids_in(body: bytes) -> set[str]:
-    try:
-        return set(_ids(orjson.loads(body), name=""))
-    except orjson.JSONDecodeError:
-        return set()
-
-
-def _ids(value: object, name: str) -> Iterator[str]:
-    """Find what stands in fields such as `userID`, `memberIDs` and `userIDList`."""
-    match value:
-        case dict():
-            for key, each in value.items():
-                yield from _ids(each, key.lower())
-        case list():
-            for each in value:
-                yield from _ids(each, name)
-        case str() if name.endswith(("id", "ids", "idlist")):
-            yield value
 
 
 @dataclass(frozen=True, kw_only=True)

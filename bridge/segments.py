@@ -127,12 +127,15 @@ class Segment:
         os.close(self._file)
 
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
 @contextmanager
 def _full_disk_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in _NO_ROOM:
             raise JournalFull(f"the disk is full: {error.strerror}") from error
         raise
 
@@ -271,12 +274,21 @@ class Mark:
 
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder / "confirmed", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.number = _marked(os.pread(self._file, _MARK.size, 0))
+        written = os.pread(self._file, _MARK.size, 0)
+        self.number = _marked(written)
+        if not written:
+            # It has its place before the disk is full.
+            self.set(0)
 
     def set(self, number: int) -> None:
-        """Move the mark."""
+        """Move the mark; on a full disk what is written may stay the older one."""
         self.number = number
-        os.pwrite(self._file, _MARK.pack(number, zlib.crc32(_NUMBER.pack(number))), 0)
+        try:
+            os.pwrite(self._file, _MARK.pack(number, zlib.crc32(_NUMBER.pack(number))), 0)
+        except OSError as error:
+            # What the mark lets go makes room for the next.
+            if error.errno not in _NO_ROOM:
+                raise
 
     def close(self) -> None:
         """Close the file."""

@@ -8,9 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-
-from bridge import archive, downstream, outcomes, queues, segments, slots
+from bridge import archive, downstream, fields, outcomes, queues, segments, slots
 from bridge.archive import NoArchive, Progress
 from bridge.broker import Broker, BrokerError, Delivery, connect
 from bridge.management import Management, NoManagement, management
@@ -25,6 +23,9 @@ MOST = 100
 
 LOOKED_AT = 1000
 """Messages of `openim.refused` that are looked at, at most."""
+
+_MESSAGE_IDS = ("msgid", "msgids", "msgidlist")
+"""How names of fields end that hold a message's id: `serverMsgID`, `clientMsgID`."""
 
 CHUNK = 2**20
 """Bytes read from a journal at once."""
@@ -117,25 +118,7 @@ def names(wanted: str, message_id: str, operation_id: str, body: bytes) -> bool:
     """Say whether an id is one of a callback's: its own, OpenIM's, or a message's in it."""
     if wanted in {message_id, operation_id}:
         return True
-    if wanted.encode() not in body:
-        return False
-    try:
-        return wanted in _message_ids(orjson.loads(body), "")
-    except orjson.JSONDecodeError:
-        return False
-
-
-def _message_ids(value: object, name: str) -> Iterator[str]:
-    """Find what stands in fields such as `serverMsgID` and `clientMsgID`."""
-    match value:
-        case dict():
-            for key, each in value.items():
-                yield from _message_ids(each, key.lower())
-        case list():
-            for each in value:
-                yield from _message_ids(each, name)
-        case str() if name.endswith(("msgid", "msgids", "msgidlist")):
-            yield value
+    return wanted.encode() in body and wanted in fields.ids(body, _MESSAGE_IDS)
 
 
 async def find(

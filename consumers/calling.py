@@ -1,5 +1,6 @@
 """How a handler is called, and what it is told of its events."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from bridge.contract import Event
 from consumers.context import BatchContext, Context, EventLog, Receipt
 from consumers.lanes import Job
 from consumers.registry import Handler
+
+LONGEST_REASON = 500
+"""Characters of an error that travel in a header."""
 
 
 @dataclass(eq=False, slots=True)
@@ -49,6 +53,24 @@ async def called(
         )
     else:
         await handler.call(tasks[0].event)
+
+
+def is_handlers(error: BaseException) -> bool:
+    """Tell whether an error is a handler's own, and not the end of our task or process.
+
+    What a handler awaits may have been cancelled by somebody else, and it may call `sys.exit`:
+    both are errors like any other, or its delivery would never be settled.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or not task.cancelling()
+    return not isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def in_words(error: BaseException) -> str:
+    """Say what was raised, so that it fits into a header: it may quote half a character."""
+    text = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+    return text.encode(errors="backslashreplace").decode()[:LONGEST_REASON]
 
 
 def _receipt(job: Job) -> dict[str, Any]:

@@ -5,14 +5,13 @@ when a delivery came back unsettled too often, which says so in `x-death`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-import orjson
-
+from bridge import fields
 from bridge.broker import Delivery
 from bridge.topology import work_queue
 
@@ -100,26 +99,11 @@ class Letter:
     @cached_property
     def ids(self) -> frozenset[str]:
         """The ids in its body: what stands in fields such as `userID` and `memberUserIDs`."""
-        try:
-            return frozenset(_ids(orjson.loads(self.delivery.body), name=""))
-        except orjson.JSONDecodeError:
-            return frozenset()
+        return frozenset(fields.ids(self.delivery.body))
 
 
 def _number(value: object, *, otherwise: int) -> int:
     return value if isinstance(value, int) else otherwise
-
-
-def _ids(value: object, name: str) -> Iterator[str]:
-    match value:
-        case dict():
-            for key, each in value.items():
-                yield from _ids(each, key.lower())
-        case list():
-            for each in value:
-                yield from _ids(each, name)
-        case str() if name.endswith(("id", "ids", "idlist")):
-            yield value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from bridge.direct_reply import Answers
 from bridge.logs import Sampled
 from bridge.questions import DEADLINE, HANDLER, OPERATION, encoded, failure
 from consumers import traces
+from consumers.calling import LONGEST_REASON, in_words, is_handlers
 from consumers.context import EventLog
 from consumers.decisions import Decider, Decisions, Question
 from consumers.settings import Worker as Settings
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
-
-LONGEST_REASON = 500
 
 FAILED, LATE = "failed", "late"
 """What a function came to that gave no verdict: an error, or nothing in time."""
@@ -160,12 +159,14 @@ class Deciding:
                 body = encoded(reply)
                 verdict = _verdict(reply)
                 return body
-        except Exception as error:  # noqa: BLE001  # whatever a function raises
+        except BaseException as error:
+            if not is_handlers(error):
+                raise
             if limit.expired():
                 verdict, reason = LATE, "no decision in time; are the clocks right?"
                 self._report(decider, question, reason)
                 return None
-            reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+            reason = in_words(error)
             self._report(decider, question, reason)
             return failure(reason)
         finally:

@@ -25,7 +25,7 @@ from bridge.broker import ConnectionLost, Copier, Delivery
 from bridge.contract import Event, MalformedCallback, UnknownCommand, decode
 from bridge.topology import DEAD_LETTERS, HOLDS, SCHEDULE, dead_letter_queue, wait_exchange
 from consumers import inbox, traces
-from consumers.calling import Task, called, ids
+from consumers.calling import Task, called, ids, in_words, is_handlers
 from consumers.database import Database, DatabaseAway
 from consumers.lanes import Job, Lanes
 from consumers.outcome import DeadLetter, Handled, Note, Paused, Tried, Waits, ignore
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
-
-LONGEST_REASON = 500
-"""Characters of an error that travel in a header."""
 
 HANDLED, DUPLICATE = Handled(), Handled(duplicate=True)
 
@@ -89,7 +86,7 @@ class Settling:
             await self._settle_failed(tasks[0].job, error, tried)
         else:
             if tried.span is not None:
-                tried.span.end(_in_words(error), {"openim.outcome": "tried one by one"})
+                tried.span.end(in_words(error), {"openim.outcome": "tried one by one"})
             for task in tasks:
                 await self.handle(handler, [task])
 
@@ -99,7 +96,7 @@ class Settling:
 
     async def _attempt(
         self, handler: Handler, tasks: Sequence[Task]
-    ) -> tuple[Exception | None, Tried]:
+    ) -> tuple[BaseException | None, Tried]:
         """Call a handler, as often as something that all need is away; give its error."""
         while True:
             await self.pause.over()
@@ -110,23 +107,28 @@ class Settling:
                 error = await self._call(handler, tasks)
             tried = Tried(handler.name, began, perf_counter() - clock, span)
             if isinstance(error, Unavailable | DatabaseAway):
-                self.pause.begin(_in_words(error))
+                self.pause.begin(in_words(error))
                 for task in tasks:
-                    self.note(task.job, Paused(_in_words(error)), tried)
+                    self.note(task.job, Paused(in_words(error)), tried)
                 continue
             if error is None:
                 self.pause.end()
             return error, tried
 
-    async def _call(self, handler: Handler, tasks: Sequence[Task]) -> Exception | None:
+    async def _call(self, handler: Handler, tasks: Sequence[Task]) -> BaseException | None:
         """Call a handler; give what it raises."""
+        began, most = perf_counter(), self.settings.handler_timeout
         try:
             if handler.sql:
                 await self._call_once(handler, tasks)
             else:
-                async with asyncio.timeout(self.settings.handler_timeout):
+                async with asyncio.timeout(most):
                     await called(handler, tasks, None)
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises
+        except BaseException as error:
+            if not is_handlers(error):
+                raise
+            if isinstance(error, TimeoutError) and perf_counter() - began >= most:
+                error.args = (f"it took longer than CONSUMERS_HANDLER_TIMEOUT, {most:g} s",)
             return error
         return None
 
@@ -149,7 +151,7 @@ class Settling:
             if fresh:
                 await called(handler, fresh, transaction)
 
-    async def _settle_failed(self, job: Job, error: Exception, tried: Tried) -> None:
+    async def _settle_failed(self, job: Job, error: BaseException, tried: Tried) -> None:
         if isinstance(error, Reject):
             await self._bury(job, error, tried)
         elif self.handlers.ordered and self._may_hold(job):
@@ -164,17 +166,17 @@ class Settling:
     def _may_hold(self, job: Job) -> bool:
         return job.attempt <= len(HOLDS) and not self.lanes.crowded(job.key)
 
-    def _hold(self, job: Job, error: Exception, tried: Tried) -> None:
+    def _hold(self, job: Job, error: BaseException, tried: Tried) -> None:
         """Try again here after a while; only deliveries of the same key wait for it."""
         seconds = HOLDS[job.attempt - 1]
         if isinstance(error, Retry) and error.after:
             seconds = min(max(seconds, error.after.total_seconds()), HOLDS[-1])
         _say("key held", job, error, seconds=seconds)
-        self.note(job, Waits(_in_words(error), seconds), tried)
+        self.note(job, Waits(in_words(error), seconds), tried)
         job.attempt += 1
         self.lanes.hold(job, seconds)
 
-    async def _try_later(self, job: Job, error: Exception, tried: Tried) -> None:
+    async def _try_later(self, job: Job, error: BaseException, tried: Tried) -> None:
         """Put a copy into the wait queue of this attempt's step."""
         at_least = 0.0
         if isinstance(error, Retry) and error.after:
@@ -182,23 +184,23 @@ class Settling:
         fitting = [s for s in SCHEDULE[job.attempt - 1 :] if s >= at_least] or SCHEDULE[-1:]
         await self._copy(job, wait_exchange(fitting[0]), job.source.queue, error, more=1)
         _say("delivery waits", job, error, seconds=fitting[0])
-        self.note(job, Waits(_in_words(error), fitting[0]), tried)
+        self.note(job, Waits(in_words(error), fitting[0]), tried)
 
-    async def _bury(self, job: Job, error: Exception, tried: Tried) -> None:
+    async def _bury(self, job: Job, error: BaseException, tried: Tried) -> None:
         """Put a copy into the dead letters, with the reason."""
         queue = dead_letter_queue(self.handlers.subscription)
         await self._copy(job, DEAD_LETTERS, queue, error)
         log.error("dead letter", extra=_facts(job, error))
-        self.note(job, DeadLetter(_in_words(error)), tried)
+        self.note(job, DeadLetter(in_words(error)), tried)
 
     async def _copy(
-        self, job: Job, exchange: str, routing_key: str, error: Exception, more: int = 0
+        self, job: Job, exchange: str, routing_key: str, error: BaseException, more: int = 0
     ) -> None:
         headers = job.delivery.headers
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         added = {
             "x-attempt": job.attempt + more,
-            "x-last-error": _in_words(error),
+            "x-last-error": in_words(error),
             "x-first-failure": headers.get("x-first-failure", now),
             "x-last-failure": now,
             "x-routing-key": headers.get("x-routing-key", job.delivery.routing_key),
@@ -224,7 +226,7 @@ def attempt_of(delivery: Delivery) -> int:
     return attempt if isinstance(attempt, int) else 1
 
 
-def _say(what: str, job: Job, error: Exception, *, seconds: float) -> None:
+def _say(what: str, job: Job, error: BaseException, *, seconds: float) -> None:
     log.warning(
         what,
         exc_info=None if isinstance(error, Retry) else error,
@@ -232,9 +234,5 @@ def _say(what: str, job: Job, error: Exception, *, seconds: float) -> None:
     )
 
 
-def _facts(job: Job, error: Exception) -> dict[str, Any]:
-    return ids(job) | {"attempt": job.attempt, "reason": _in_words(error)}
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+def _facts(job: Job, error: BaseException) -> dict[str, Any]:
+    return ids(job) | {"attempt": job.attempt, "reason": in_words(error)}

@@ -344,11 +344,14 @@ async def test_a_worker_that_is_gone_or_stands_still_holds_up_nobody(
     assert all(map(refused(20009), verdicts))
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("oops \ud83d"), asyncio.CancelledError(), SystemExit(7)], ids=repr
+)
 async def test_a_handler_that_fails_means_the_fallback_at_once(
-    amqp_url: str, tmp_path: Path
+    amqp_url: str, tmp_path: Path, error: BaseException
 ) -> None:
     async def fails(_event: Before) -> Reply:
-        raise RuntimeError("oops")
+        raise error
 
     async with (
         deciding(amqp_url, fails),

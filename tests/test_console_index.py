@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumers.console.index import Event, Index, Wanted
-from consumers.console.parties import GROUP, USER, Party
+from consumers.console.parties import GROUP, USER, Party, parties
 
 NOW = int(time.time() * 1000)
 
@@ -68,3 +68,14 @@ async def test_events_of_a_user_in_a_group_come_newest_first(index: Index) -> No
 async def test_of_too_many_events_the_oldest_go(index: Index) -> None:
     await index.add([event(seq) for seq in range(1500)])
     assert await index.span() == (1000, NOW + 500)
+
+
+def test_a_body_as_deep_as_it_can_be_names_its_users_as_well() -> None:
+    body = b'{"fromUserID":"ann","groupID":"g","ex":%b"x"%b}' % (b"[" * 1000, b"]" * 1000)
+    assert parties(body) == {Party(USER, "ann"), Party(GROUP, "g")}
+    assert parties(b"[" * 100_000) == frozenset()
+
+
+def test_a_user_in_a_list_or_inside_of_an_object_is_named() -> None:
+    body = b'{"memberUserIDs":["ann","bob"],"users":[{"userID":"cid","nickname":"x"}],"n":1}'
+    assert parties(body) == {Party(USER, name) for name in ("ann", "bob", "cid")}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bridge import journal as journals
 from bridge import segments, slots
 from bridge.journal import Journal, JournalBroken, JournalFull
+from tests.running import until
 
 QUOTA = 2**30
 SMALL_SEGMENT = 4096
@@ -194,6 +195,41 @@ async def test_a_disk_that_is_full_refuses_and_loses_nothing(
         full = False
         await store(journal, b"after")
         assert await payloads(journal) == [b"before", b"after"]
+
+
+async def test_on_a_disk_that_is_full_what_is_confirmed_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(_file: int, _data: bytes, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stored = numbered(6, size=1000)
+    async with running(tmp_path) as journal:
+        for payload in stored:
+            await store(journal, payload)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", fill)
+            with pytest.raises(JournalFull, match="No space left"):
+                await store(journal, b"refused")
+            full, size = journal.full, journal.size
+            journal.confirm(4)
+            await until(lambda: journal.size < size)
+        assert (full, journal.full) == (True, False)
+        await store(journal, b"after")
+        assert await payloads(journal, after=4) == [*stored[4:], b"after"]
+
+
+async def test_a_new_journal_opens_on_a_disk_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(_file: int, _data: bytes, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fill)
+        async with running(tmp_path) as journal:
+            with pytest.raises(JournalFull, match="No space left"):
+                await store(journal, b"refused")
 
 
 async def test_a_failing_disk_ends_the_journal(

@@ -242,6 +242,30 @@ async def test_a_full_disk_without_rabbitmq_refuses_until_there_is_room_and_lose
 
 
 @pytest.mark.usefixtures("may_mount")
+async def test_what_a_full_disk_holds_is_published_once_rabbitmq_is_back(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    bodies = [body(number, 200_000) for number in range(100)]
+    async with (
+        everything(amqp_url) as seen,
+        line_to(amqp_url) as line,
+        small_disk(tmp_path, "18m"),
+    ):
+        line.cut()
+        async with receivers.started(tmp_path, line.url) as receiver:
+            answers = await post(receiver, *bodies)
+            with suppress(OSError), (receiver.journal / "others").open("wb", 0) as others:
+                while others.write(b"x" * 4096):
+                    pass
+            stored = sum(map(taken, answers))
+            await line.mend()
+            await all_of(seen, set(bodies[:stored]))
+            await receiver.stop()
+    assert 60 < stored < 90
+    assert not any(map(taken, answers[stored:]))
+
+
+@pytest.mark.usefixtures("may_mount")
 async def test_without_room_for_a_segment_rabbitmq_confirms_all_that_is_answered(
     amqp_url: str, tmp_path: Path
 ) -> None:

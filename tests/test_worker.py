@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -238,16 +239,54 @@ async def test_a_handler_may_say_how_long_to_wait(amqp_url: str, tmp_path: Path)
     assert waiting.headers["x-last-error"] == "Retry: come back"
 
 
+async def fail() -> None:
+    raise ValueError("never")
+
+
+async def quote_half_a_character() -> None:
+    raise ValueError("never \ud83d")
+
+
+async def wait_for_what_somebody_cancels() -> None:
+    waiting = asyncio.get_running_loop().create_future()
+    waiting.cancel()
+    await waiting
+
+
+async def end_the_process() -> None:
+    sys.exit(7)
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("sql", [True, False])
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (fail, "ValueError: never"),
+        (quote_half_a_character, "ValueError: never \\ud83d"),
+        (wait_for_what_somebody_cancels, "CancelledError: "),
+        (end_the_process, "SystemExit: 7"),
+        (hang, "TimeoutError: it took longer than CONSUMERS_HANDLER_TIMEOUT, 0.5 s"),
+    ],
+)
 async def test_after_the_last_attempt_comes_the_dead_letter(
-    amqp_url: str, tmp_path: Path
+    amqp_url: str,
+    tmp_path: Path,
+    act: Callable[[], Awaitable[None]],
+    reason: str,
+    *,
+    sql: bool,
 ) -> None:
     handlers = Handlers("hopeless")
 
-    @handlers.on(AfterAddFriend)
-    async def fail(_event: AfterAddFriend) -> None:
-        raise ValueError("never")
+    @handlers.on(AfterAddFriend, sql=sql)
+    async def handle(_event: AfterAddFriend) -> None:
+        await act()
 
-    async with working(amqp_url, _sqlite(tmp_path), handlers):
+    async with working(amqp_url, _sqlite(tmp_path), handlers, handler_timeout=0.5):
         await declared(amqp_url, "hopeless")
         async with channel_to(amqp_url) as channel:
             message = aio_pika.Message(
@@ -259,7 +298,7 @@ async def test_after_the_last_attempt_comes_the_dead_letter(
             await channel.default_exchange.publish(message, topology.work_queue("hopeless"))
         letter = await taken_from(amqp_url, "openim.dead-letters.hopeless")
     assert letter.headers["x-attempt"] == 6
-    assert letter.headers["x-last-error"] == "ValueError: never"
+    assert letter.headers["x-last-error"] == reason
 
 
 async def test_a_handler_that_hangs_is_cancelled_and_tried_again(

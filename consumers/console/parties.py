@@ -1,9 +1,8 @@
 """Which users and groups a callback names, by the names of its fields."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import orjson
+from bridge import fields
 
 USER, GROUP = 0, 1
 
@@ -26,28 +25,16 @@ class Party(NamedTuple):
 
 def parties(body: bytes) -> frozenset[Party]:
     """Give the users and groups that a body names; none if it cannot be read."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return frozenset()
     found = set[Party]()
-    for party in _in(value, ""):
-        found.add(party)
+    for name, text in fields.texts(body):
+        if name.endswith(_GROUPS):
+            kind = GROUP
+        elif name.endswith(_USERS):
+            kind = USER
+        else:
+            continue
+        if 0 < len(text) <= LONGEST:
+            found.add(Party(kind, text))
         if len(found) == MOST:
             break
     return frozenset(found)
-
-
-def _in(value: object, name: str) -> Iterator[Party]:
-    match value:
-        case dict():
-            for key, each in value.items():
-                yield from _in(each, key.lower())
-        case list():
-            for each in value:
-                yield from _in(each, name)
-        case str() if 0 < len(value) <= LONGEST:
-            if name.endswith(_GROUPS):
-                yield Party(GROUP, value)
-            elif name.endswith(_USERS):
-                yield Party(USER, value)
