@@ -117,6 +117,17 @@ def enabled(file: CommentedMap) -> set[type[Event]]:
     return {event for key, event in EVENTS_BY_KEY.items() if _is_on(file.get(key))}
 
 
+def unclear(file: CommentedMap) -> list[str]:
+    """Name the callbacks of which nobody can tell whether they were meant to be enabled."""
+    return [
+        key
+        for key, block in file.items()
+        if key in EVENTS_BY_KEY
+        and block is not None
+        and not (isinstance(block, dict) and isinstance(block.get("enable", False), bool))
+    ]
+
+
 def check(file: CommentedMap, wanted: Wanted) -> list[Finding]:
     """Say what is wrong in a file, and what has no effect, line by line."""
     found = [*_url(file.get("url"), wanted)]

@@ -15,7 +15,7 @@ from bridge.management import Management, NoManagement, management
 from bridge.message import Message, decode
 from bridge.outcomes import Attempt
 from bridge.settings import Receiver as Settings
-from bridge.topology import CALLBACKS, REFUSED, UNROUTED
+from bridge.topology import CALLBACKS, REFUSED, UNROUTED, dead_letter_queue
 from bridge.waiting import first_of
 
 MOST = 100
@@ -53,6 +53,8 @@ class Fate:
     """Whether it is another team's, which tells nothing."""
     queues: list[Queue] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    dead_letters: int = 0
+    """How many it has, of whatever callbacks."""
 
 
 @dataclass(kw_only=True)
@@ -274,6 +276,9 @@ async def _look_at_queues(broker: Broker, api: Management, found: Found) -> None
             fate = life.fate(own[1] if own else name.removeprefix(downstream.PREFIX))
             fate.foreign = not own
             fate.queues.append(states[name])
+            if own:
+                dead = await queues.looked_at(broker, dead_letter_queue(own[1]))
+                fate.dead_letters = dead.ready if dead else 0
 
 
 def now_ms() -> int:

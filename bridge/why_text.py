@@ -130,7 +130,7 @@ def _of(fate: Fate, life: Life) -> str:
         waiting = sum(queue.ready for queue in fate.queues)
         return f"another team's, which tells nothing; {waiting:,} messages wait in its queue."
     if not fate.attempts:
-        return _queued(fate, "no attempt has ended yet")
+        return _queued(fate, life, "no attempt has ended yet")
     for attempt in fate.attempts:
         if attempt.outcome in {HANDLED, DUPLICATE}:
             when = moment(attempt.began_ms)
@@ -157,21 +157,30 @@ def _unhandled(fate: Fate, last: Attempt, life: Life) -> str:
             " Bring back what is away."
         )
     return _queued(
-        fate, f"attempt {last.attempt} failed ({last.error}), and no later one has ended yet"
+        fate,
+        life,
+        f"attempt {last.attempt} failed ({last.error}), and no later one has ended yet",
     )
 
 
-def _queued(fate: Fate, what: str) -> str:
+def _queued(fate: Fate, life: Life, what: str) -> str:
     if not fate.queues:
         return f"{what}, and which queue it is in is not known."
     name = fate.queues[0].name
     ready = sum(queue.ready for queue in fate.queues)
     consumers = sum(queue.consumers for queue in fate.queues)
     if not consumers:
-        return f"{what}: no worker takes from {name}, where {ready:,} messages wait."
-    if ready:
-        return f"{what}: {ready:,} messages wait in {name}, at which {consumers} workers are."
+        where = f"{what}: no worker takes from {name}, where {ready:,} messages wait."
+    elif ready:
+        where = f"{what}: {ready:,} messages wait in {name}, at which {consumers} workers are."
+    else:
+        where = (
+            f"{what}, and {name} is empty: a worker has it in hand, or could not tell what came"
+            " of it."
+        )
+    if not fate.dead_letters:
+        return where
     return (
-        f"{what}, and {name} is empty: a worker has it in hand, or could not tell what came of"
-        " it."
+        f"{where} Or RabbitMQ has moved it to the dead letters, as it does with what workers"
+        f" die of: openim-consumers dead-letters show {life.message_id} {fate.subscription}"
     )

@@ -104,6 +104,13 @@ async def test_what_is_confirmed_does_not_wait(amqp_url: str, tmp_path: Path) ->
     assert [each["number"] for each in objects(command)] == [3]
 
 
+@pytest.mark.parametrize("command", ["status", "verify", "dump"])
+async def test_a_journal_that_is_not_there_is_named(tmp_path: Path, command: str) -> None:
+    missing = await journal(tmp_path, command)
+    assert missing.process.returncode == 1
+    assert "there is no folder journal: BRIDGE_JOURNAL_PATH says" in missing.err
+
+
 async def test_a_file_that_is_none_of_a_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("this is another file")
     other = await journal(tmp_path, "dump", "other")

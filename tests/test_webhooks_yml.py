@@ -265,6 +265,20 @@ async def test_write_does_not_tell_the_path(tmp_path: Path) -> None:
     assert "/hunter2" in (tmp_path / "webhooks.yml").read_text()
 
 
+@pytest.mark.parametrize("unclear", ['enable: "true"', "enable: yes", "enable: 1"])
+async def test_write_decides_for_nobody_what_was_meant(tmp_path: Path, unclear: str) -> None:
+    join = "afterJoinGroup:\n  "
+    text = edited((f"{join}enable: false", f"{join}{unclear}"))
+    (tmp_path / "webhooks.yml").write_text(text)
+    refused = await write(tmp_path, "--enable", "afterAddFriend")
+    assert refused.process.returncode == 1
+    assert "enable must be true or false under afterJoinGroup: " in refused.err
+    assert (tmp_path / "webhooks.yml").read_text() == text
+    said = await write(tmp_path, "--enable", "afterAddFriend,afterJoinGroup")
+    assert said.process.returncode == 0
+    assert enabled(tmp_path)["afterJoinGroup"]
+
+
 async def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     command = await write(tmp_path, "--enable", "friend.#", "--dry-run")
     assert "afterAddFriend: enabled" in command.out

@@ -5,12 +5,14 @@ import json
 import time
 from pathlib import Path
 
+import aio_pika
+
 from bridge import openim, why, why_text
 from bridge.broker import connect
 from bridge.contract import AfterAddFriend
 from bridge.message import Ids
 from bridge.topology import BRIDGE as EXCHANGES
-from bridge.topology import CALLBACKS, REFUSED
+from bridge.topology import CALLBACKS, REFUSED, dead_letter_queue
 from consumers.registry import Handlers, Reject, Retry, Unavailable
 from tests.brokers import Address
 from tests.commands import BRIDGE, Command, ran
@@ -167,6 +169,28 @@ async def test_it_waits_behind_others(amqp_url: str, tmp_path: Path, broker: Add
             " 1 workers are."
         )
     ]
+
+
+async def test_rabbitmq_may_have_moved_it_to_the_dead_letters(
+    amqp_url: str, tmp_path: Path, broker: Address
+) -> None:
+    handlers, never = Handlers("deadly"), asyncio.Event()
+
+    @handlers.on(AfterAddFriend)
+    async def hang(_event: AfterAddFriend) -> None:
+        await never.wait()
+
+    async with (
+        bridge(tmp_path, amqp_url) as running,
+        working(amqp_url, _sqlite(tmp_path), handlers, grace_period=0.1),
+        channel_to(amqp_url) as channel,
+    ):
+        await declared(amqp_url, "deadly")
+        operation_id = await received(running)
+        other = aio_pika.Message(b"{}", message_id="other")
+        await channel.default_exchange.publish(other, dead_letter_queue("deadly"))
+        life, (said,) = await told(tmp_path, amqp_url, operation_id, broker.management_url)
+    assert said.endswith(f"openim-consumers dead-letters show {life.message_id} deadly")
 
 
 async def test_it_failed_and_waits_for_its_next_attempt(

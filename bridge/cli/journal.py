@@ -100,8 +100,15 @@ def dump(files: tuple[Path, ...], *, waiting: bool, body: bool, as_json: bool) -
         click.echo(f"warning: {count:,} bytes could not be read", err=True)
 
 
-def _slots() -> list[Slot]:
+def _folder() -> Path:
     path = Path(own_settings().journal_path)
+    if not path.is_dir():
+        fail(f"there is no folder {path}: BRIDGE_JOURNAL_PATH says where the journal is")
+    return path
+
+
+def _slots() -> list[Slot]:
+    path = _folder()
     with progress("reading bytes", reading.size(path)) as tell:
         return reading.slots(path, tell)
 
@@ -117,7 +124,7 @@ def _records(
         else:
             yield from _of(path, damage, waiting=waiting)
     if not files:
-        for path in reading.segments_in(Path(own_settings().journal_path)):
+        for path in reading.segments_in(_folder()):
             yield from _of(path, damage, waiting=waiting)
 
 

@@ -95,6 +95,15 @@ def write(  # noqa: PLR0913  # the options of a command
     """
     wanted = wanted_by(own_settings())
     read = _read(file) if file.exists() else CommentedMap()
+    if unclear := [
+        key
+        for key in webhooks_yml.unclear(read)
+        if not _meant(EVENTS_BY_KEY[key], (*enable, *disable))
+    ]:
+        fail(
+            f"{file}: enable must be true or false under {', '.join(unclear)}: mend that, or"
+            " say by --enable or --disable what is meant"
+        )
     before = webhooks_yml.enabled(read)
     after = {
         event

@@ -186,6 +186,8 @@ async def journal(settings: Settings) -> str:
             remedy="look with `openim-bridge journal dump FILE`, then delete them",
             warning=True,
         )
+    if not slots:
+        return f"no receiver has made one in {folder} yet; has it the same BRIDGE_JOURNAL_PATH?"
     waiting = sum(slot.waiting for slot in slots)
     return f"sound, {waiting:,} callbacks wait in it"
 

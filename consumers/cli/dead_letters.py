@@ -76,11 +76,14 @@ def list_(
         elif found <= count:
             lines.append(in_short(letter))
 
-    _look(_settings(), subscriptions, see)
+    settings = _settings()
+    _look(settings, subscriptions, see)
     for line in [*lines, *map(group, groups.largest_first())]:
         show(line, as_text(line), as_json=as_json)
     if not found and not as_json:
-        echo("no dead letters")
+        names = ", ".join(_names(settings, subscriptions))
+        where = "" if subscriptions else "; CONSUMERS_HANDLERS, or a name, has others looked at"
+        echo(f"no dead letters of {names}{where}")
     if each and found > count:
         click.echo(f"and {found - count:,} more: -n shows more", err=True)
 
@@ -215,9 +218,13 @@ def _settings() -> Settings:
     return settings
 
 
+def _names(settings: Settings, subscriptions: Sequence[str]) -> Sequence[str]:
+    return subscriptions or [each.subscription for each in loaded(settings).handlers]
+
+
 def _look(settings: Settings, subscriptions: Sequence[str], see: See) -> list[str]:
     """Look at the letters of subscriptions; give the names of those that have any."""
-    names = subscriptions or [each.subscription for each in loaded(settings).handlers]
+    names = _names(settings, subscriptions)
     having: list[str] = []
 
     looked_at = 0
