@@ -206,6 +206,12 @@ def test_who_looks_whether_the_proxy_listens_sets_off_no_alert() -> None:
     assert "    option http-ignore-probes\n" in proxy
 
 
+def test_no_page_in_a_browser_sends_callbacks_or_reads_metrics() -> None:
+    proxy = (ROOT / "deploy/haproxy/haproxy.cfg").read_text(encoding="utf-8")
+    assert "    http-request deny if { req.hdr(origin) -m found } ||" in proxy
+    assert "--web.cors.origin=nobody" in SERVICES["prometheus"]["command"]
+
+
 def test_neither_broker_nor_database_is_in_reach_of_what_is_published() -> None:
     networks = {name: set(each.get("networks", ())) for name, each in SERVICES.items()}
     assert networks["proxy"].isdisjoint(networks["rabbitmq"] | networks["postgres"])

@@ -218,3 +218,13 @@ async def test_the_operator_erases_messages(ready: Shared, tmp_path: Path) -> No
     words = "erase", "--user", "ann", "--reason", "asked by mail", "--yes"
     erased = await ready.operate(tmp_path, "messages", *words)
     assert "1 erased" in erased.out, erased.err
+
+
+async def test_a_function_of_the_workers_is_not_run_by_the_superuser(ready: Shared) -> None:
+    await ready.run(
+        "consumers",
+        "CREATE FUNCTION public.format(text, text, text, text) RETURNS text LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'run by %', current_user; END $$",
+    )
+    await ready.give_rights()
+    assert await ready.rights_of("api") == RIGHTS_OF["api"]

@@ -95,15 +95,7 @@ def write(  # noqa: PLR0913  # the options of a command
     """
     wanted = wanted_by(own_settings())
     read = _read(file) if file.exists() else CommentedMap()
-    if unclear := [
-        key
-        for key in webhooks_yml.unclear(read)
-        if not _meant(EVENTS_BY_KEY[key], (*enable, *disable))
-    ]:
-        fail(
-            f"{file}: enable must be true or false under {', '.join(unclear)}: mend that, or"
-            " say by --enable or --disable what is meant"
-        )
+    _refuse_unclear(file, read, (*enable, *disable))
     before = webhooks_yml.enabled(read)
     after = {
         event
@@ -129,6 +121,15 @@ def write(  # noqa: PLR0913  # the options of a command
     file.write_text(webhooks_yml.written(read), encoding="utf-8")
     if not as_json:
         echo(AFTERWARDS)
+
+
+def _refuse_unclear(file: Path, read: CommentedMap, said: tuple[str, ...]) -> None:
+    keys = [key for key in webhooks_yml.unclear(read) if not _meant(EVENTS_BY_KEY[key], said)]
+    if keys:
+        fail(
+            f"{file}: enable must be true or false under {', '.join(keys)}: mend that, or say"
+            " by --enable or --disable what is meant"
+        )
 
 
 def _fitting(url: str, wanted: webhooks_yml.Wanted) -> str:

@@ -2,6 +2,8 @@
 -- own. To be run by a superuser in the database, again after each change: those tables that are
 -- there get their rights at once, and others when a worker makes them.
 SET client_min_messages = warning;
+-- The workers could put functions of their own where a superuser would find them first.
+SET search_path = pg_catalog, pg_temp;
 ALTER SCHEMA public OWNER TO consumers;
 GRANT USAGE ON SCHEMA public TO api, console, operator;
 ALTER DEFAULT PRIVILEGES FOR ROLE consumers REVOKE ALL ON TABLES FROM api, console, operator;
@@ -12,7 +14,8 @@ REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid,
 CREATE SCHEMA IF NOT EXISTS rights;
 GRANT USAGE ON SCHEMA rights TO consumers;
 
-CREATE OR REPLACE PROCEDURE rights.give() LANGUAGE plpgsql AS $$
+CREATE OR REPLACE PROCEDURE rights.give() LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   each record;
 BEGIN

@@ -14,6 +14,10 @@ ALTER ROLE consumers PASSWORD :'consumers';
 ALTER ROLE api PASSWORD :'api';
 ALTER ROLE console PASSWORD :'console';
 ALTER ROLE operator PASSWORD :'operator';
+-- Who only looks takes from nobody what the workers need.
+SELECT format('ALTER ROLE %I CONNECTION LIMIT 30', name),
+  format('ALTER ROLE %I SET temp_file_limit = %L', name, '256MB')
+  FROM unnest(ARRAY['api', 'console', 'operator']) AS name \gexec
 SELECT 'CREATE DATABASE bridge OWNER consumers'
   WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'bridge') \gexec
 REVOKE ALL ON DATABASE bridge FROM PUBLIC;
