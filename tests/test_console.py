@@ -198,6 +198,18 @@ async def test_who_logs_out_is_out(shown: Console) -> None:
             assert answer.headers["Location"] == "/login"
 
 
+async def test_who_got_hold_of_the_cookie_elsewhere_is_not_in(shown: Console) -> None:
+    there = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+    async with (
+        shown.person("viewer") as person,
+        aiohttp.ClientSession(connector=there) as thief,
+    ):
+        cookies = {each.key: each.value for each in person.session.cookie_jar}
+        async with thief.get(shown.url, cookies=cookies, allow_redirects=False) as answer:
+            assert answer.headers["Location"] == "/login"
+        assert await person.status("GET", "/") == 200
+
+
 async def test_a_browser_forgets_the_cookie_of_who_logs_out(shown: Console) -> None:
     async with shown.person("viewer") as person:
         form = {"csrf": await person.csrf()}

@@ -121,7 +121,7 @@ class Session:
 
 
 class Sessions:
-    """All who are in, by the digest of what their cookie says.
+    """All who are in, by `key_of` what their cookie says and the address they came from.
 
     Args:
         idle: Seconds without a click after which somebody is out.
@@ -134,36 +134,36 @@ class Sessions:
         self._longest = longest
         self._sessions: dict[bytes, Session] = {}
 
-    def begin(self, account: Account) -> str:
+    def begin(self, account: Account, address: str) -> str:
         """Let somebody in; give what the cookie has to say."""
         while len(self._sessions) >= MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         cookie = secrets.token_urlsafe(32)
-        self._sessions[_key(cookie)] = Session(name=account.name, role=account.role)
+        self._sessions[key_of(cookie, address)] = Session(name=account.name, role=account.role)
         return cookie
 
-    def find(self, cookie: str, *, click: bool = True) -> Session | None:
-        """Give whose cookie it is, if still in.
+    def find(self, key: bytes, *, click: bool = True) -> Session | None:
+        """Give who is in, if still in.
 
         Args:
-            cookie: What it says.
+            key: By `key_of`.
             click: Whether somebody did something; a live page alone keeps nobody in.
 
         """
-        session = self._sessions.get(_key(cookie))
+        session = self._sessions.get(key)
         if session is None:
             return None
         now = time.monotonic()
         if now - session.began > self._longest or now - session.seen > self._idle:
-            self.end(cookie)
+            self.end(key)
             return None
         if click:
             session.seen = now
         return session
 
-    def end(self, cookie: str) -> None:
+    def end(self, key: bytes) -> None:
         """Let somebody out."""
-        self._sessions.pop(_key(cookie), None)
+        self._sessions.pop(key, None)
 
     def streams(self) -> int:
         """Count the live pages of all."""
@@ -174,8 +174,12 @@ class Sessions:
         return sum(each.streams for each in self._sessions.values() if each.name == name)
 
 
-def _key(cookie: str) -> bytes:
-    return hashlib.sha256(cookie.encode(errors="replace")).digest()
+def key_of(cookie: str, address: str) -> bytes:
+    """Give what a session is found by.
+
+    Browsers send a cookie to every port of its host: who gets it there comes from elsewhere.
+    """
+    return hashlib.sha256(f"{address} {cookie}".encode(errors="replace")).digest()
 
 
 class Guesses:

@@ -15,7 +15,7 @@ from bridge.contract import Refused as RefusedByPolicy
 from consumers import desk, pauses
 from consumers.console import audit, pages, rendering, setting_up
 from consumers.console.filling import body_of
-from consumers.console.front import Answer, Front, cookie_of, html, redirect
+from consumers.console.front import Answer, Front, html, redirect, session_key
 from consumers.console.letters import Alike, Job
 from consumers.console.live import HEADERS, Stream
 from consumers.console.routes import TABS, Tab
@@ -89,10 +89,10 @@ class Answers:
         sessions, session = self.front.sessions, asked.session
         if sessions.streams_of(session.name) >= self._sources.settings.streams:
             raise Refused(429, "Too many live pages: close some.")
-        cookie = cookie_of(request)
+        key = session_key(request)
 
         async def parts() -> dict[str, str] | None:
-            if sessions.find(cookie, click=False) is not session:
+            if sessions.find(key, click=False) is not session:
                 return None
             return rendering.live_parts(tab.name, await self._changing(tab, asked))
 

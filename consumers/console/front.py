@@ -13,7 +13,14 @@ from bridge.logs import Sampled
 from bridge.metrics import CONTENT_TYPE
 from consumers.answers_counted import ELSEWHERE, AnswersCounted
 from consumers.console import rendering
-from consumers.console.access import Accounts, Guesses, Session, Sessions, same_site
+from consumers.console.access import (
+    Accounts,
+    Guesses,
+    Session,
+    Sessions,
+    key_of,
+    same_site,
+)
 from consumers.console.routes import ROUTES, Route
 from consumers.console.sources import Asked, Refused
 from consumers.settings import Console as Settings
@@ -125,7 +132,7 @@ class Front:
                 raise Refused(403, "This request comes from another site.")
             if route.role is None:
                 return await answer(request, Asked(session=_NOBODY, address=_address(request)))
-            session = self.sessions.find(cookie_of(request), click=route.name != "live")
+            session = self.sessions.find(session_key(request), click=route.name != "live")
             if session is None:
                 return self._to_login(request)
             form = await _form(request) if changes else {}
@@ -148,7 +155,7 @@ class Front:
         return redirect("/login")
 
     def _problem(self, request: web.Request, status: int, message: str) -> web.Response:
-        session = self.sessions.find(cookie_of(request), click=False)
+        session = self.sessions.find(session_key(request), click=False)
         shown = {"status": status, "message": message, "session": session, "tab": None}
         response = html(rendering.page("problem", shown))
         response.set_status(status)
@@ -176,12 +183,12 @@ class Front:
             return response
         log.info("logged in", extra={"user": account.name, "address": asked.address})
         response = redirect("/")
-        self.sessions.end(cookie_of(request))
-        _set_cookie(request, response, self.sessions.begin(account))
+        self.sessions.end(session_key(request))
+        _set_cookie(request, response, self.sessions.begin(account, asked.address))
         return response
 
     async def _logout(self, request: web.Request, asked: Asked) -> web.StreamResponse:
-        self.sessions.end(cookie_of(request))
+        self.sessions.end(session_key(request))
         log.info("logged out", extra={"user": asked.session.name})
         response = redirect("/login")
         response.del_cookie(COOKIE)
@@ -197,9 +204,10 @@ class Front:
 _NOBODY = Session(name="", role=0)  # type: ignore[arg-type]  # less than any role
 
 
-def cookie_of(request: web.BaseRequest) -> str:
-    """Give what the cookie of a request says."""
-    return request.cookies.get(SAFE_COOKIE) or request.cookies.get(COOKIE, "")
+def session_key(request: web.BaseRequest) -> bytes:
+    """Give what the session of a request is found by."""
+    cookie = request.cookies.get(SAFE_COOKIE) or request.cookies.get(COOKIE, "")
+    return key_of(cookie, _address(request))
 
 
 def _set_cookie(request: web.Request, response: web.Response, value: str) -> None:
