@@ -180,7 +180,7 @@ def _judged(ledger: Ledger) -> list[str]:
     total = ledger.total
     click.echo(
         f"{total.sent} sent, {total.fates[Fate.ANSWERED]} answered, {total.arrived} arrived,"
-        f" {total.copies} copies, {len(twice)} received twice: lost {len(lost)}"
+        f" {total.copies} copies, {len(twice)} received twice: lost {len(lost)} after callbacks"
     )
     if not total.arrived:
         wrong.append("nothing has arrived")
