@@ -2,22 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bridge import archive
 from bridge.broker import Broker, BrokerError, connect
-from bridge.journal import Journal
+from bridge.journal import Journal, Record
 from bridge.message import ids_of
 from bridge.metrics import Metrics
 from bridge.settings import Receiver as Settings
 from bridge.topology import BRIDGE, RECEIVED, REFUSED
 from bridge.waiting import Backoff, first_of
-from bridge.wire import Numbered, Outcome, Publisher
+from bridge.window import Confirmed, Window
+from bridge.wire import Publisher
 
 if TYPE_CHECKING:
-    from bridge.span_kinds import Publishing
     from bridge.spans import Spans
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,6 @@ POSTPONED_PAUSE = 1.0
 STRIKES = 3
 """Connections that one message may cost before it is set aside."""
 
-WINDOW_BYTES = 8 * 2**20
-"""Bytes published and not yet confirmed, at most, whatever `window` allows."""
-
 
 @dataclass
 class Link:
@@ -45,105 +42,6 @@ class Link:
     blocked: bool = False
     reason: str = "not connected yet"
     """Why not, if not."""
-
-
-Confirmed: TypeAlias = Callable[[bool], None]
-"""Told whether RabbitMQ has a message."""
-
-Send: TypeAlias = Callable[[Sequence[Numbered]], None]
-
-
-class Window:
-    """The messages published on one connection and not yet confirmed.
-
-    It moves the journal's mark up to just below the oldest of them.
-    """
-
-    keep: Send
-    """Has RabbitMQ keep what a full queue refused, so that it holds up nobody else."""
-
-    traced: "Publishing | None" = None
-    """The spans of what is published, if traces are made."""
-
-    def __init__(self, journal: Journal, metrics: Metrics, most: int) -> None:
-        self._journal = journal
-        self._metrics = metrics
-        self._most = most
-        self._open: dict[int, int] = {}
-        self._direct: dict[int, Confirmed] = {}
-        self._directs = 0
-        self._bytes = 0
-        self.last = journal.confirmed
-        self.postponed: list[Numbered] = []
-        """What nothing would take, not even to keep it."""
-        self.refused = 0
-        """How many a full queue refused, since somebody last asked."""
-        self.changed = asyncio.Event()
-        self.progress = asyncio.get_running_loop().time()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    @property
-    def room(self) -> int:
-        """How many more may be published."""
-        return self._most - len(self._open) if self._bytes < WINDOW_BYTES else 0
-
-    def add(self, messages: Sequence[Numbered]) -> None:
-        """Note that `messages` are about to be published."""
-        if not self._open:
-            self.progress = asyncio.get_running_loop().time()
-        self._open.update((number, len(message)) for number, message in messages)
-        self._bytes += sum(len(message) for _, message in messages)
-        self.last = messages[-1][0]
-        if self.traced:
-            self.traced.begin(messages)
-
-    def settle(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
-        """Take the outcome of `messages`, as the publisher to RECEIVED reports it."""
-        if outcome is Outcome.REFUSED:
-            self._count(messages, outcome)
-            self.refused += len(messages)
-            self.keep(messages)
-        else:
-            self.settle_kept(messages, outcome)
-
-    def settle_kept(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
-        """Take the outcome of `messages`, as the publisher to REFUSED reports it."""
-        self._count(messages, outcome)
-        if outcome is Outcome.CONFIRMED:
-            self._close(messages)
-        else:
-            self.postponed += [each for each in messages if each[0] > 0]
-        for number in self._direct.keys() & {number for number, _ in messages}:
-            self._direct.pop(number)(outcome is Outcome.CONFIRMED)
-
-    def _count(self, messages: Sequence[Numbered], outcome: Outcome) -> None:
-        self.progress = asyncio.get_running_loop().time()
-        self._metrics.outcomes[outcome].inc(len(messages))
-        self.changed.set()
-
-    def _close(self, messages: Sequence[Numbered]) -> None:
-        for number, message in messages:
-            if number > 0:
-                del self._open[number]
-                self._bytes -= len(message)
-        if self.traced:
-            self.traced.confirmed(messages)
-        self._journal.confirm(next(iter(self._open)) - 1 if self._open else self.last)
-
-    def add_direct(self, confirmed: Confirmed) -> int:
-        """Give a number, below 0, for a message that is not in the journal."""
-        self._directs += 1
-        self._direct[-self._directs] = confirmed
-        return -self._directs
-
-    def give_up(self) -> None:
-        """Say of what is not in the journal that it was not confirmed."""
-        if self.traced:
-            self.traced.lost()
-        while self._direct:
-            self._direct.popitem()[1](False)  # noqa: FBT003  # the answer to its name
 
 
 @dataclass
@@ -216,13 +114,26 @@ class Forwarder:
     async def _set_aside(self, window: Window) -> None:
         """Keep a message that RabbitMQ will not have out of the way of the others."""
         (record,) = await self.journal.read(self._suspect - 1, 1)
-        path = self.journal.set_aside(record)
+        path = await self._kept(record)
         self.journal.confirm(record.number)
         window.last = record.number
         self._suspect = self._strikes = 0
         self.metrics.set_aside.inc()
         facts = {"file": str(path), "bytes": len(record.payload)}
         log.error("message set aside", extra=ids_of(record.payload) | facts)
+
+    async def _kept(self, record: Record) -> Path:
+        """Keep a record in a file; until the disk takes it, it stays in the journal."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self.journal.set_aside(record)
+            except OSError as error:
+                facts = {"reason": str(error), "waiting": self.journal.depth}
+                log.error(  # noqa: TRY400  # no traceback: the disk is at fault
+                    "message not set aside", extra=ids_of(record.payload) | facts
+                )
+            await backoff.pause()
 
     def publish(self, message: bytes, confirmed: Confirmed) -> None:
         """Publish what the journal has no room for, before all that it holds.

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
-from bridge import segments
+from bridge import mark, segments
 from bridge.segments import (
     HEAD,
     Damage,
@@ -74,7 +74,7 @@ class Journal:
         self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._damage: set[Damage] = set()
         self._full = False
-        self._mark = segments.Mark(folder)
+        self._mark = mark.Mark(folder)
         self._old = {path: path.stat().st_size for path in segments.segments(folder)}
         self._segment: Segment | None = None
         self._last = self._recovered()
@@ -172,12 +172,14 @@ class Journal:
         elif not self._marking and number > self._marked:
             self._marking = self._loop.call_later(MARK_DELAY, self._store_mark)
 
-    def set_aside(self, record: Record) -> Path:
-        """Keep a record that nobody can publish in a file of its own; give its path."""
-        path = self._folder / "set-aside" / f"{record.number:020}"
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.write_bytes(record.payload)
-        return path
+    def set_aside(self, record: Record) -> asyncio.Future[Path]:
+        """Keep a record that nobody can publish in a file of its own; give its path.
+
+        Raises:
+            OSError: out of the future; the record is still in the journal.
+
+        """
+        return self._in_thread(partial(segments.set_aside, self._folder, record))
 
     async def read(self, after: int, most: int) -> list[Record]:
         """Give the durable records after number `after`, when there are any.
@@ -207,9 +209,7 @@ class Journal:
             self._arrived.clear()
             await self._arrived.wait()
             return
-        loading: asyncio.Future[list[Record]] = self._loop.create_future()
-        self._jobs.put(partial(self._load_in_thread, self._read, loading))
-        if loaded := await loading:
+        if loaded := await self._in_thread(partial(self._load, self._read)):
             self._ahead.extend(loaded)
             self._ahead_size = sum(len(record.payload) for record in loaded)
         else:
@@ -291,12 +291,19 @@ class Journal:
         while job := self._jobs.get():
             job()
 
-    def _load_in_thread(self, after: int, loaded: asyncio.Future[list[Record]]) -> None:
-        try:
-            result = partial(_resolve_with, loaded, self._load(after))
-        except (JournalBroken, OSError) as error:
-            result = partial(_fail, loaded, error)
-        self._loop.call_soon_threadsafe(result)
+    def _in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        """Do `work` in the thread, after what waits there; the future has its result."""
+        done: asyncio.Future[Result] = self._loop.create_future()
+
+        def job() -> None:
+            try:
+                tell = partial(_resolve_with, done, work())
+            except (JournalBroken, OSError) as error:
+                tell = partial(_fail, done, error)
+            self._loop.call_soon_threadsafe(tell)
+
+        self._jobs.put(job)
+        return done
 
     def _store(self, payloads: list[bytes], confirmed: int) -> list[Record]:
         if confirmed > self._mark.number:

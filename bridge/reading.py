@@ -7,13 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge import segments
-from bridge.segments import Damage, Record
+from bridge import mark, segments
+from bridge.segments import SET_ASIDE, Damage, Record
 
 CHUNK = 2**20
 """Bytes read at once."""
-
-SET_ASIDE = "set-aside"
 
 
 @dataclass(kw_only=True)
@@ -83,7 +81,7 @@ def slots(path: Path, progress: Callable[[int], None] = lambda _: None) -> list[
 
 def _slot(folder: Path, progress: Callable[[int], None]) -> Slot:
     # The mark is read first: what is confirmed meanwhile still counts as waiting.
-    found = Slot(folder=folder, in_use=_in_use(folder), confirmed=segments.mark(folder))
+    found = Slot(folder=folder, in_use=_in_use(folder), confirmed=mark.read(folder))
     suspects: list[Damage] = []
     for path in segments.segments(folder):
         for record in records(path, suspects):

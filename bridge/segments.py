@@ -1,4 +1,4 @@
-"""The files of the journal: segments of records, and the mark of what is confirmed.
+"""The files of the journal.
 
 A journal is a folder:
 
@@ -6,6 +6,7 @@ A journal is a folder:
     confirmed                the mark: every record up to this number is in RabbitMQ
     00000000000000000001     a segment, named after the first record it may hold
     00000000000000004711     the segment that is written to
+    set-aside/…0000000042    the payload of a record that nobody can publish
 
 A segment is an eight-byte head and records, each in one piece:
 
@@ -31,7 +32,9 @@ HEAD = b"OIMJRNL1"
 MAGIC = b"CBCK"
 _RECORD = struct.Struct("<4sIIQ")
 _NUMBER = struct.Struct("<Q")
-_MARK = struct.Struct("<QI")
+
+SET_ASIDE = "set-aside"
+"""The folder in a journal's for what nobody can publish."""
 
 
 class JournalBroken(Exception):
@@ -127,7 +130,7 @@ class Segment:
         os.close(self._file)
 
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
@@ -135,7 +138,7 @@ def _full_disk_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise JournalFull(f"the disk is full: {error.strerror}") from error
         raise
 
@@ -147,6 +150,27 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def set_aside(folder: Path, record: Record) -> Path:
+    """Keep a payload in a file of its own; give its path once that is on disk.
+
+    Raises:
+        OSError: it cannot be kept; trying again goes over what there is of the file.
+
+    """
+    kept = folder / SET_ASIDE
+    kept.mkdir(mode=0o700, exist_ok=True)
+    path = kept / f"{record.number:020}"
+    with path.open("wb", buffering=0) as file:
+        # A disk that fills up takes a part of a write without an error.
+        rest = memoryview(record.payload)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    _sync_folder(kept)
+    _sync_folder(folder)
+    return path
 
 
 def segments(folder: Path) -> list[Path]:
@@ -248,48 +272,3 @@ def _next_record(data: bytes, at: int) -> int:
         if _record_at(data, at) is not None:
             return at
     return len(data)
-
-
-def _marked(data: bytes) -> int:
-    if len(data) < _MARK.size:
-        return 0
-    number, checksum = _MARK.unpack(data[: _MARK.size])
-    return int(number) if zlib.crc32(_NUMBER.pack(number)) == checksum else 0
-
-
-def mark(folder: Path) -> int:
-    """Give the mark of a journal that somebody else may have open; 0 if there is none."""
-    try:
-        return _marked((folder / "confirmed").read_bytes())
-    except FileNotFoundError:
-        return 0
-
-
-class Mark:
-    """The number up to which every record is in RabbitMQ.
-
-    It is written without a sync: it outlives a crash of the process, and after a power
-    failure an older mark means copies, never losses.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / "confirmed", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        written = os.pread(self._file, _MARK.size, 0)
-        self.number = _marked(written)
-        if not written:
-            # It has its place before the disk is full.
-            self.set(0)
-
-    def set(self, number: int) -> None:
-        """Move the mark; on a full disk what is written may stay the older one."""
-        self.number = number
-        try:
-            os.pwrite(self._file, _MARK.pack(number, zlib.crc32(_NUMBER.pack(number))), 0)
-        except OSError as error:
-            # What the mark lets go makes room for the next.
-            if error.errno not in _NO_ROOM:
-                raise
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)

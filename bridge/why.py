@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge import archive, downstream, fields, outcomes, queues, segments, slots
+from bridge import archive, downstream, fields, mark, outcomes, queues, segments, slots
 from bridge.archive import NoArchive, Progress
 from bridge.broker import Broker, BrokerError, Delivery, connect
 from bridge.management import Management, NoManagement, management
@@ -169,7 +169,7 @@ def _look_into_journals(path: Path, wanted: str, found: Found) -> None:
 
 
 def _unconfirmed(folder: Path) -> Iterator[segments.Record]:
-    confirmed = segments.mark(folder)
+    confirmed = mark.read(folder)
     for segment in segments.segments(folder):
         reading = segments.read(segment, 0, confirmed, CHUNK)
         while reading.records:

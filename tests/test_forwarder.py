@@ -226,6 +226,16 @@ async def test_the_receiver_answers_without_any_broker(tmp_path: Path) -> None:
         assert "no RabbitMQ at 127.0.0.1:1" in running.running.forwarder.link.reason
 
 
+def poisonous() -> bytes:
+    """Give a message whose field table is shorter than it says: RabbitMQ answers 501 or 502."""
+    broken = Message(
+        id="poison", routing_key="x", command="x", received_ms=0, body=b"", headers={"h": "v"}
+    ).encode()
+    poison = broken.replace(b"\x01hS\x00\x00\x00\x01v", b"\x01hS\x00\x00\x00\x09v")
+    assert poison != broken
+    return poison
+
+
 async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
     amqp_url: str,
     tmp_path: Path,
@@ -233,12 +243,7 @@ async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.02)
-    broken = Message(
-        id="poison", routing_key="x", command="x", received_ms=0, body=b"", headers={"h": "v"}
-    ).encode()
-    # A field table that is shorter than it says: RabbitMQ answers 501 or 502.
-    poison = broken.replace(b"\x01hS\x00\x00\x00\x01v", b"\x01hS\x00\x00\x00\x09v")
-    assert poison != broken
+    poison = poisonous()
     async with everything(amqp_url) as seen, bridge(tmp_path, amqp_url) as running:
         await running.connected()
         await post(running, range(10))
@@ -251,3 +256,25 @@ async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
     (line,) = [each for each in caplog.records if each.message == "message set aside"]
     assert vars(line)["message_id"] == "poison"
     assert once(numbers(seen.messages)) == list(range(20))
+
+
+async def test_a_message_waits_until_the_disk_lets_it_be_set_aside(
+    amqp_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.02)
+    in_the_way = tmp_path / "journal" / "0" / "set-aside"
+    async with everything(amqp_url) as seen, bridge(tmp_path, amqp_url) as running:
+        await running.connected()
+        in_the_way.touch()
+        await running.running.journal.store(poisonous())
+        await post(running, range(10))
+        await until(lambda: "message not set aside" in caplog.messages)
+        assert running.running.journal.depth == 11
+        in_the_way.unlink()
+        await running.drained()
+        await until(lambda: once(numbers(seen.messages)) == list(range(10)))
+    (kept,) = in_the_way.iterdir()
+    assert kept.read_bytes() == poisonous()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bridge import reading, segments
+from bridge import mark, reading, segments
 from bridge.cli.grammar import BODY, JSON, progress
 from bridge.commands import FAILED, echo, fail, own_settings, show
 from bridge.logs import printable
@@ -119,7 +119,7 @@ def _records(
     for path in files:
         if not path.is_file():
             fail(f"there is no file {path}")
-        if path.parent.name == reading.SET_ASIDE:
+        if path.parent.name == segments.SET_ASIDE:
             yield Record(int(path.name) if path.name.isdigit() else 0, path.read_bytes())
         else:
             yield from _of(path, damage, waiting=waiting)
@@ -129,7 +129,7 @@ def _records(
 
 
 def _of(path: Path, damage: list[Damage], *, waiting: bool) -> Iterator[Record]:
-    confirmed = segments.mark(path.parent) if waiting else 0
+    confirmed = mark.read(path.parent) if waiting else 0
     return (each for each in reading.records(path, damage) if each.number > confirmed)
 
 
