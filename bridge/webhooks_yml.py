@@ -104,10 +104,15 @@ def _yaml() -> YAML:
 
 def enable(file: CommentedMap, events: Container[type[Event]]) -> None:
     """Have OpenIM send the callbacks in `events`, and no others; what else it says stays."""
+    seen: set[int] = set()
     for key, event in EVENTS_BY_KEY.items():
         block = file.get(key)
         if not isinstance(block, dict):
             block = file[key] = CommentedMap()
+        elif id(block) in seen:
+            # An alias of YAML: what is said of one key would be said of the other.
+            block = file[key] = CommentedMap(block)
+        seen.add(id(block))
         block["enable"] = event in events
         block.setdefault("timeout", TIMEOUT)
 

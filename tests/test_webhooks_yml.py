@@ -279,6 +279,19 @@ async def test_write_decides_for_nobody_what_was_meant(tmp_path: Path, unclear: 
     assert enabled(tmp_path)["afterJoinGroup"]
 
 
+async def test_write_enables_no_alias_along_with_its_anchor(tmp_path: Path) -> None:
+    block = "  enable: false\n  timeout: 3\n"
+    (tmp_path / "webhooks.yml").write_text(
+        f"usual: &usual\n{block}afterUserOnline: &off\n{block}"
+        "afterUserOffline: *off\nafterAddFriend: *usual\nafterJoinGroup:\n  <<: *usual\n"
+    )
+    await write(tmp_path, "--enable", "afterUserOnline,afterAddFriend,afterJoinGroup", "--yes")
+    on = {key for key, enable in enabled(tmp_path).items() if enable}
+    assert {"afterUserOnline", "afterAddFriend", "afterJoinGroup"} == on - {"usual"}
+    timeouts = read((tmp_path / "webhooks.yml").read_text())
+    assert {timeouts[key]["timeout"] for key in (*on, "afterUserOffline")} == {3}
+
+
 async def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     command = await write(tmp_path, "--enable", "friend.#", "--dry-run")
     assert "afterAddFriend: enabled" in command.out
