@@ -6,7 +6,7 @@ the connection and not call by call: a line can be cut between any two calls.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import NoReturn
 
@@ -129,12 +129,14 @@ class Broker:
         channel, number = await self._consuming_channel(queue, prefetch)
         return await self._start(channel, number, queue, take, arguments)
 
-    async def watch(self, exchange: str, pattern: str, take: Take, *, most: int) -> Consumer:
+    async def watch(
+        self, exchange: str, patterns: Iterable[str], take: Take, *, most: int
+    ) -> Consumer:
         """Give a copy of what passes `exchange` to `take`; nobody else misses anything.
 
         Args:
             exchange: A topic exchange, or a fanout.
-            pattern: Binding pattern on it.
+            patterns: Binding patterns on it.
             take: Called with each; an ack makes room for the next.
             most: How many may wait here before the oldest are dropped.
 
@@ -143,7 +145,8 @@ class Broker:
         queue = await channel.declare_queue(
             exclusive=True, auto_delete=True, arguments={"x-max-length": most}
         )
-        await queue.bind(exchange, pattern)
+        for pattern in patterns:
+            await queue.bind(exchange, pattern)
         return await self._start(channel, number, queue.name, take, {})
 
     async def teller(self, exchange: str) -> Callable[[bytes], Awaitable[None]]:

@@ -1,12 +1,11 @@
 """The file of named secrets, and how one of them is changed for another."""
 
-import os
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bridge import whole_file
 from bridge.lists import differ, named_secrets
 
 MOST = 2
@@ -65,20 +64,11 @@ def without(known: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def write(path: Path, known: Mapping[str, str]) -> None:
-    """Replace the file as a whole; only who could read the old one can read the new one."""
+    """Replace the file as a whole; only who could read the old one can read the new one.
+
+    Raises:
+        OSError: it cannot be done, and the file is as it was.
+
+    """
     text = "".join(f"{name}:{value}\n" for name, value in known.items())
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            if path.exists():
-                before = path.stat()
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(file.fileno(), before.st_mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
+    whole_file.replace(path, text, 0o600)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -19,13 +19,17 @@ BUFFER = 10_000
 
 
 async def watch(
-    url: str, pattern: str, show: Callable[[Delivery], None], count: int | None, timeout: float
+    url: str,
+    patterns: Sequence[str],
+    show: Callable[[Delivery], None],
+    count: int | None,
+    timeout: float,
 ) -> None:
-    """Show the callbacks whose routing keys match `pattern`.
+    """Show the callbacks whose routing keys match one of `patterns`.
 
     Args:
         url: RabbitMQ.
-        pattern: Binding pattern, such as `friend.#`.
+        patterns: Binding patterns, such as `friend.#`.
         show: Called with each.
         count: Stop after so many; None goes on until cancelled.
         timeout: Seconds that connecting may take.
@@ -37,8 +41,8 @@ async def watch(
     deliveries: asyncio.Queue[Delivery] = asyncio.Queue()  # bounded by the prefetch
     async with connect(url, name="openim-bridge tail", timeout=timeout) as broker:
         await broker.declare(BRIDGE)
-        await broker.watch(RECEIVED, pattern, deliveries.put_nowait, most=BUFFER)
-        log.info("watching", extra={"pattern": pattern})
+        await broker.watch(RECEIVED, patterns, deliveries.put_nowait, most=BUFFER)
+        log.info("watching", extra={"patterns": list(patterns)})
         await first_of(broker.until_lost(), _show_all(deliveries, show, count))
 
 

@@ -213,7 +213,7 @@ class Worker:
         if not ordered:
             await asyncio.Event().wait()
         members = Members(self.name, [work.handlers.subscription for work in ordered])
-        await consuming.watch(WORKERS, "", members.hear, most=1000)
+        await consuming.watch(WORKERS, [""], members.hear, most=1000)
         tell = await copying.teller(WORKERS)
         try:
             await first_of(members.beat(tell), *(work.balance(members) for work in ordered))

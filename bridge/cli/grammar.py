@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from math import isnan
 from typing import Any, TextIO, TypeAlias
 
 import click
@@ -60,6 +61,20 @@ class Program(click.Group):
         metadata = import_module("importlib.metadata")
         return {each.name: each.value for each in metadata.entry_points(group=self.added)}
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Refuse words that nobody means.
+
+        An empty one comes from a variable of the shell that is not set, and would mean
+        everything to an option that narrows something down; what is no text cannot be
+        looked for, or printed.
+        """
+        for word in [] if context.resilient_parsing else args:
+            if any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise click.UsageError(f"{word!a} is not UTF-8", context)
+            if not word.strip(" ,") or re.fullmatch("--[a-z-]+=[ ,]*", word):
+                raise click.UsageError(f"{word!r} is empty", context)
+        return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> object:
         """Run the command that was named."""
         with problems_explained():
@@ -79,6 +94,19 @@ def program(
         return group
 
     return made
+
+
+class Number(click.FloatRange):
+    """A number within a range, which NaN is not, though no comparison says so."""
+
+    def convert(
+        self, value: float, parameter: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        """Read one."""
+        number: float = super().convert(value, parameter, context)
+        if isnan(number):
+            self.fail("nan is not a valid float.", parameter, context)
+        return number
 
 
 def moment(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -172,7 +200,7 @@ def rate(default: float | None) -> Option:
         "--rate",
         default=default,
         show_default=default is not None,
-        type=click.FloatRange(0, 100_000, min_open=True),
+        type=Number(0, 100_000, min_open=True),
         help="So many a second, at most.",
     )
 

@@ -14,7 +14,7 @@ import click
 import yarl
 
 from bridge import secrets_file
-from bridge.cli.grammar import DRY_RUN, JSON, URL, confirm, progress, yes
+from bridge.cli.grammar import DRY_RUN, JSON, URL, Number, confirm, progress, yes
 from bridge.commands import FAILED, UNREACHABLE, fail, own_settings, show, url_of
 from bridge.secrets_file import CannotChange
 
@@ -105,7 +105,7 @@ def rotate(file: Path | None, name: str, *, as_json: bool) -> None:
     "--watch",
     default=60.0,
     show_default=True,
-    type=click.FloatRange(0, 7 * 86400),
+    type=Number(0, 7 * 86400),
     help="Seconds in which nobody may use it.",
 )
 @click.option("--unseen", is_flag=True, help="Drop it without looking at who uses it.")

@@ -9,7 +9,7 @@ import click
 from yarl import URL
 
 from bridge import openim, people, population
-from bridge.cli.grammar import JSON, Option, Tell, progress
+from bridge.cli.grammar import JSON, Number, Option, Tell, progress
 from bridge.cli.grammar import URL as URL_OPTION
 from bridge.cli.send import where
 from bridge.commands import FAILED, UNREACHABLE, fail, run, show
@@ -59,7 +59,7 @@ def _many(what: str, default: int) -> Option:
 @click.option(
     "--rate",
     required=True,
-    type=click.FloatRange(0, 20_000, min_open=True),
+    type=Number(0, 20_000, min_open=True),
     help="Operations a second that have a callback, at random intervals.",
 )
 @click.option(
@@ -73,7 +73,7 @@ def _many(what: str, default: int) -> Option:
     "--seconds",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=Number(0, 3600, min_open=True),
     help="How long.",
 )
 @click.option(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from ruamel.yaml.comments import CommentedMap
 
-from bridge import webhooks_yml
+from bridge import webhooks_yml, whole_file
 from bridge.cli.grammar import DRY_RUN, JSON, callback_names, confirm, routing_patterns, yes
 from bridge.commands import FAILED, echo, fail, own_settings, own_url, show
 from bridge.contract import Before, Event
@@ -118,7 +118,7 @@ def write(  # noqa: PLR0913  # the options of a command
         return
     if before - after or (old and read["url"] != old):
         confirm("Take away what the file says otherwise?", yes=yes)
-    file.write_text(webhooks_yml.written(read), encoding="utf-8")
+    whole_file.replace(file, webhooks_yml.written(read), 0o666)
     if not as_json:
         echo(AFTERWARDS)
 

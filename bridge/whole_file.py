@@ -1,0 +1,48 @@
+"""A file that is replaced as a whole: whoever reads it finds the old text or the new one."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace(path: Path, text: str, mode: int) -> None:
+    """Replace what a file says, durably; owner and mode stay, and a link to it stays a link.
+
+    Args:
+        path: Where it is; its folder has to be writable, too.
+        text: What it says from now on.
+        mode: Of a file that is not there yet, less what the umask takes away.
+
+    Raises:
+        OSError: it cannot be done, and the file is as it was.
+
+    """
+    path = path.resolve()
+    before = path.stat() if path.exists() else None
+    if before and not path.is_file():
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if before else mode)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            if before:
+                _give(file.fileno(), path, before)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            beside.unlink()
+
+
+def _give(file: int, path: Path, before: os.stat_result) -> None:
+    """Give the new file the owner and the mode of the old one."""
+    try:
+        os.fchown(file, before.st_uid, before.st_gid)
+    except PermissionError as error:
+        raise PermissionError(
+            error.errno, "can be replaced by its owner or by root", str(path)
+        ) from error
+    os.fchmod(file, before.st_mode)
