@@ -205,7 +205,8 @@ def read(segment: Path, offset: int, after: int, most: int, end: int | None = No
 
     """
     with segment.open("rb", buffering=0) as file:
-        if file.read(len(HEAD)) != HEAD:
+        # A crash leaves a new segment without its head, or any record.
+        if not HEAD.startswith(file.read(len(HEAD)).rstrip(b"\0")):
             raise JournalBroken(
                 f"{segment} is not a journal segment of this version;"
                 " start the version that wrote it, or move the file away"
@@ -215,7 +216,7 @@ def read(segment: Path, offset: int, after: int, most: int, end: int | None = No
         damage: list[Damage] = []
         while True:
             last = offset + wanted >= end
-            data = os.pread(file.fileno(), min(wanted, end - offset), offset)
+            data = os.pread(file.fileno(), max(min(wanted, end - offset), 0), offset)
             reading = _parse(segment, data, offset, after, last=last)
             damage += reading.damage
             if reading.records or last:

@@ -143,7 +143,7 @@ async def find(
     begin = minted(wanted) if since is None else since
     try:
         async with connect(
-            settings.amqp_url, name="openim-bridge why", timeout=settings.connect_timeout
+            settings.broker_url, name="openim-bridge why", timeout=settings.connect_timeout
         ) as broker:
             await first_of(broker.until_lost(), _look(broker, settings, wanted, begin, found))
     except BrokerError as error:
@@ -185,7 +185,7 @@ async def _look(
     if found.lives:
         await _look_into_refused(broker, found)
         async with management(
-            settings.management_url, settings.amqp_url, settings.connect_timeout
+            settings.management_url, settings.broker_url, settings.connect_timeout
         ) as api:
             await _look_at_queues(broker, api, found)
 

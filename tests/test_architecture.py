@@ -214,6 +214,17 @@ def test_only_the_commands_read_the_environment(name: str) -> None:
     assert importing(CODE, f"os.{name}") == set()
 
 
+def test_who_connects_goes_by_the_files_of_tls_too() -> None:
+    readers = {
+        module.name
+        for module in CODE
+        for node in module.nodes(ast.Attribute)
+        if node.attr == "amqp_url"
+    }
+    # All others take `broker_url`; this one makes a URL for somebody who has other files.
+    assert readers == {"bridge.connected", "bridge.cli.subscribe"}
+
+
 def test_only_the_commands_end_the_process() -> None:
     enders = {module.name for module in CODE if calls(module, "exit") or calls(module, "_exit")}
     assert enders <= COMMANDS | {"bridge.workers"}

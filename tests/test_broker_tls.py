@@ -18,7 +18,7 @@ from consumers.settings import Worker
 from tests import raw
 from tests.brokers import OwnBroker, RabbitMQ
 from tests.certificates import Files, mutual_listener, written
-from tests.commands import CONSUMERS, started
+from tests.commands import BRIDGE, CONSUMERS, ran, started
 from tests.line import Line
 from tests.running import bridge
 
@@ -81,6 +81,22 @@ async def test_callbacks_go_the_whole_way_over_tls(
         await raw.ask(running, raw.posted("callbackAfterAddFriendAgreeCommand"))
         await running.drained()
     assert "broker unavailable" not in worker.err
+
+
+async def test_commands_go_by_the_same_files(tmp_path: Path, url: URL, files: Files) -> None:
+    ours = settings_of(url, files) | settings_of(url, files, "CONSUMERS")
+    for program, *words in (
+        (BRIDGE, "topology", "apply", "--yes"),
+        (BRIDGE, "topology", "verify"),
+        (BRIDGE, "topology", "plan"),
+        (BRIDGE, "replay", "--to", "openim.unrouted", "--dry-run"),
+        (CONSUMERS, "topology", "plan"),
+    ):
+        command = await ran(program, *words, folder=tmp_path, **ours)
+        assert "is not trusted" not in command.err
+        assert command.process.returncode in {0, 5}
+    command = await ran(BRIDGE, "why", "nobody", folder=tmp_path, **ours)
+    assert "nobody was never received" in command.err
 
 
 async def why_not(url: URL, files: Files, **changed: str) -> str:

@@ -281,6 +281,21 @@ async def test_a_crash_before_the_first_record_leaves_a_usable_journal(tmp_path:
         assert await payloads(journal) == [b"x"]
 
 
+@pytest.mark.parametrize("left", [b"", b"\0" * SMALL_SEGMENT, segments.HEAD[:3]])
+@pytest.mark.parametrize("before", [[], numbered(3)])
+async def test_a_crash_while_a_segment_is_made_leaves_a_usable_journal(
+    tmp_path: Path, left: bytes, before: list[bytes]
+) -> None:
+    async with running(tmp_path) as journal:
+        await store(journal, *before)
+    made = tmp_path / f"{len(before) + 1:020}"
+    made.write_bytes(left)
+    assert segments.read(made, 0, 0, 2**20).damage == []
+    async with running(tmp_path) as journal:
+        await store(journal, b"x")
+        assert await payloads(journal) == [*before, b"x"]
+
+
 async def test_a_lost_mark_means_copies_and_no_losses(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
         await store(journal, *numbered(5))

@@ -116,7 +116,7 @@ def apply(target: TargetOf, *, unbind: bool, dry_run: bool, yes: bool, as_json: 
 def export(target: TargetOf, *, output: Path | None) -> None:
     """Write what is wanted as definitions, which RabbitMQ imports at its start."""
     aim = target()
-    made = definitions(aim.wanted, virtual_host(aim.settings.amqp_url))
+    made = definitions(aim.wanted, virtual_host(aim.settings.broker_url))
     text = orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if output is None:
         echo(text.decode().rstrip())
@@ -145,7 +145,7 @@ def _looked(target: Target) -> Compared:
 
     async def look() -> Compared:
         settings = target.settings
-        url, timeout = settings.amqp_url, settings.connect_timeout
+        url, timeout = settings.broker_url, settings.connect_timeout
         async with (
             connect(url, name="topology", timeout=timeout) as broker,
             management(target.management_url, url, timeout) as api,
@@ -191,7 +191,7 @@ def _of(kind: type[Part], things: Iterable[object]) -> tuple[Part, ...]:
 
 
 async def _applied(target: Target, missing: Topology, doomed: Sequence[Binding]) -> None:
-    url, timeout = target.settings.amqp_url, target.settings.connect_timeout
+    url, timeout = target.settings.broker_url, target.settings.connect_timeout
     async with (
         connect(url, name="topology", timeout=timeout) as broker,
         management(target.management_url, url, timeout) as api,

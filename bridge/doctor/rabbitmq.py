@@ -188,7 +188,7 @@ class RabbitMQ:
         return f"user {user!r}"
 
     async def _enter(self) -> str:
-        host, user = virtual_host(self.settings.amqp_url), self._url.user or "guest"
+        host, user = virtual_host(self.settings.broker_url), self._url.user or "guest"
         try:
             async with self._patiently():
                 await self._on_line.enter(host)

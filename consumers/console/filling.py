@@ -78,7 +78,7 @@ class Filling:
         while True:
             try:
                 async with connect(
-                    self._settings.amqp_url,
+                    self._settings.broker_url,
                     name="openim-bridge console",
                     timeout=self._settings.connect_timeout,
                 ) as broker:
@@ -226,7 +226,7 @@ async def body_of(settings: Settings, seq: int, message_id: str) -> bytes | None
     """
     found: asyncio.Queue[Delivery] = asyncio.Queue()  # bounded by what is read below
     async with connect(
-        settings.amqp_url, name="openim-bridge console", timeout=settings.connect_timeout
+        settings.broker_url, name="openim-bridge console", timeout=settings.connect_timeout
     ) as broker:
         if await ready(broker, ARCHIVE) is None:
             return None

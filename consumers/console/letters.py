@@ -216,7 +216,7 @@ class Letters:
 
     def _connected(self) -> AbstractAsyncContextManager[Broker]:
         return connect(
-            self._settings.amqp_url,
+            self._settings.broker_url,
             name="openim-bridge console: dead letters",
             timeout=self._settings.connect_timeout,
         )

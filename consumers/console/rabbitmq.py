@@ -197,7 +197,7 @@ class Watch:
     async def run(self) -> None:
         """Look, again and again."""
         settings = self._settings
-        async with management(settings.management_url, settings.amqp_url, PATIENCE) as api:
+        async with management(settings.management_url, settings.broker_url, PATIENCE) as api:
             while True:
                 try:
                     self.state = await _looked(api)
