@@ -61,6 +61,15 @@ class Times:
         family.add_metric(labels, buckets, self._sum)
 
 
+REASONS = (
+    *("full", "slow_disk", "internal"),
+    *("malformed", "command", "size", "encoding", "stalled", "cut"),
+    *("secret", "source", "path", "method", "http"),
+)
+"""Why requests are rejected: what we could not do, what was wrong with a callback, and with
+who sent it, or what was no callback."""
+
+
 class Metrics(Collector):
     """The receiver's metrics.
 
@@ -78,43 +87,54 @@ class Metrics(Collector):
         self._secrets: Counts[str] = Counts()
         self._decisions: Counts[tuple[str, str, str]] = Counts()
         self._decision_times: dict[str, Times] = {}
-        self.rejected = Counter(
-            "openim_bridge_rejected_total",
+        self.rejected = self._counter(
+            "rejected",
             "Requests answered with an error, by reason",
-            ["reason"],
-            registry=self._registry,
+            "reason",
+            values=REASONS,
         )
-        messages = Counter(
-            "openim_bridge_messages_total",
+        messages = self._counter(
+            "messages",
             "Messages published, by what RabbitMQ said: confirmed, refused (by a full queue; it"
             " waits in openim.refused) or returned (published again)",
-            ["outcome"],
-            registry=self._registry,
+            "outcome",
+            values=[outcome.value for outcome in Outcome],
         )
         self.outcomes = {outcome: messages.labels(outcome.value) for outcome in Outcome}
-        self.unjournalled = Counter(
-            "openim_bridge_unjournalled_total",
+        self.unjournalled = self._counter(
+            "unjournalled",
             "Callbacks answered after RabbitMQ's confirm, as the journal had no room",
-            registry=self._registry,
         )
-        self.reloads = Counter(
-            "openim_bridge_reloads_total",
+        self.reloads = self._counter(
+            "reloads",
             "Times settings and policy were read again: taken, or refused for mistakes",
-            ["outcome"],
-            registry=self._registry,
+            "outcome",
+            values=("taken", "refused"),
         )
-        self.questions = Counter(
-            "openim_bridge_questions_total",
+        self.questions = self._counter(
+            "questions",
             "Questions to decision handlers, by what came of them",
-            ["command", "outcome"],
-            registry=self._registry,
+            "command",
+            "outcome",
         )
-        self.set_aside = Counter(
-            "openim_bridge_set_aside_total",
-            "Messages that RabbitMQ would not have, kept in the journal's folder",
-            registry=self._registry,
+        self.set_aside = self._counter(
+            "set_aside", "Messages that RabbitMQ would not have, kept in the journal's folder"
         )
         self._watch_journal(journal)
+
+    def _counter(
+        self, name: str, sentence: str, *labels: str, values: Iterable[str] = ()
+    ) -> Counter:
+        """Make a counter, and begin the series of these values of its one label at 0.
+
+        One that began with the first that it counts would have no increase to alert on.
+        """
+        counter = Counter(
+            f"openim_bridge_{name}_total", sentence, labels, registry=self._registry
+        )
+        for value in values:
+            counter.labels(value)
+        return counter
 
     def _watch_journal(self, journal: Journal) -> None:
         self._gauge("journal_depth", "Callbacks not yet confirmed", lambda: journal.depth)

@@ -19,7 +19,7 @@ class Rejected(Exception):
 
     Attributes:
         status: HTTP status, for people and proxies; OpenIM does not look at it.
-        reason: Label in the metrics, one of a few words.
+        reason: One of `bridge.metrics.REASONS`.
         keep: The body, if it may have been meant for us and must not be lost.
 
     """

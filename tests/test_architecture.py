@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import pytest
 
+from bridge.metrics import REASONS
+
 ROOT = Path(__file__).parents[1]
 
 LONGEST_FILE = 300
@@ -223,6 +225,13 @@ def test_who_connects_goes_by_the_files_of_tls_too() -> None:
     }
     # All others take `broker_url`; this one makes a URL for somebody who has other files.
     assert readers == {"bridge.connected", "bridge.cli.subscribe"}
+
+
+def test_every_reason_to_reject_is_counted_from_zero() -> None:
+    given = {
+        ast.literal_eval(call.args[1]) for module in CODE for call in calls(module, "Rejected")
+    }
+    assert given == set(REASONS)
 
 
 def test_only_the_commands_end_the_process() -> None:
