@@ -48,7 +48,7 @@ class Worker:
 
     listener: socket.socket
     path: Path
-    """Socket on which it tells the others its metrics."""
+    """Socket on which it tells the others its metrics; named after its number."""
     paths: tuple[Path, ...]
     """Those of all workers, its own among them."""
 
@@ -210,8 +210,8 @@ async def telling(worker: Worker | None, metrics: Callable[[], bytes]) -> AsyncI
 
 
 async def told(worker: Worker) -> bytes:
-    """Give the metrics of all workers, added up; one that is not there is left out."""
-    return added(await asyncio.gather(*map(_ask, worker.paths)))
+    """Give the metrics of all workers; one that is not there is left out."""
+    return together(await asyncio.gather(*map(_ask, worker.paths)))
 
 
 async def _ask(path: Path) -> bytes:
@@ -225,24 +225,22 @@ async def _ask(path: Path) -> bytes:
     return b""
 
 
-def added(texts: list[bytes]) -> bytes:
-    """Add up metrics in Prometheus' text format, series by series."""
-    values: dict[bytes, list[float]] = {}
-    for line in b"".join(texts).splitlines():
-        series, _, value = line.rpartition(b" ")
-        if line.startswith(b"#"):
-            values.setdefault(line, [])
-        else:
-            values.setdefault(series, []).append(float(value))
-    return b"".join(
-        b"%b %r\n" % (key, _together(key)(each)) if each else key + b"\n"
-        for key, each in values.items()
-    )
+def together(texts: list[bytes]) -> bytes:
+    """Make one text of metrics in Prometheus' format of several, with the label `worker`.
 
-
-def _together(series: bytes) -> Callable[[list[float]], float]:
-    """Give what makes one value of all: of expiries the first, of starts the last."""
-    for ending, choice in ((b"_timestamp_seconds", min), (b"_start_time_seconds", max)):
-        if series.endswith(ending):
-            return choice
-    return sum
+    They are not added up: a sum falls when a worker dies, or does not tell in time, and
+    Prometheus would take what is left for a restart and count it all anew.
+    """
+    families: dict[bytes, list[bytes]] = {}
+    samples: list[bytes] = []
+    for number, text in enumerate(texts):
+        label = b'worker="%d"' % number
+        for line in text.splitlines(keepends=True):
+            if line.startswith(b"#"):
+                samples = families.setdefault(line, [])
+                continue
+            series, space, value = line.rpartition(b" ")
+            name, brace, labels = series.partition(b"{")
+            labels = b"{%b,%b" % (label, labels) if brace else b"{%b}" % label
+            samples.append(name + labels + space + value)
+    return b"".join(line for family in families.items() for line in (family[0], *family[1]))

@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from bridge import openim
 from bridge.contract import Allowed
-from bridge.workers import added
+from bridge.workers import together
 from tests.running import NOWHERE, everything, until
 from tests.test_kill import COMMAND, Process, body, receiver
 
@@ -80,8 +82,13 @@ async def test_metrics_are_those_of_all_workers(tmp_path: Path) -> None:
             session.get(URL(url).with_path("/metrics")) as response,
         ):
             text = await response.text()
-    assert f'openim_bridge_callbacks_total{{command="{COMMAND}"}} 12.0' in text
-    assert "openim_bridge_reply_seconds_count 12.0" in text
+    series = r"openim_bridge_callbacks_total\{worker=\"\d\",command=\"" + COMMAND
+    assert sum(map(float, re.findall(series + r"\"\} (\S+)", text))) == 12
+    replies = r"openim_bridge_reply_seconds_count\{worker=\"(\d)\"\} (\S+)"
+    counts = dict(re.findall(replies, text))
+    assert (set(counts), sum(map(float, counts.values()))) == ({"0", "1", "2"}, 12)
+    names = [family.name for family in text_string_to_metric_families(text)]
+    assert len(names) == len(set(names))
     assert text.count("# TYPE openim_bridge_journal_depth gauge") == 1
 
 
@@ -94,16 +101,10 @@ async def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
     assert len(workers) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "together"),
-    [
-        (b"openim_bridge_journal_depth", b"3.0"),
-        (b"openim_bridge_certificate_expiry_timestamp_seconds", b"1.0"),
-        (b"process_start_time_seconds", b"2.0"),
-    ],
-)
-def test_metrics_of_all_are_those_of_one(name: bytes, together: bytes) -> None:
-    text = added(
-        [b"# TYPE %b gauge\n%b %b\n" % (name, name, value) for value in (b"2.0", b"1.0")]
-    )
-    assert text == b"# TYPE %b gauge\n%b %b\n" % (name, name, together)
+def test_a_worker_that_does_not_tell_changes_no_series_of_the_others() -> None:
+    head = b"# HELP a_total So many.\n# TYPE a_total counter\n"
+    first, third = b'a_total{b="c"} 2.0\n', b"a_total 1.0\n"
+    alone = together([b"", head + third])
+    assert alone == head + b'a_total{worker="1"} 1.0\n'
+    both = together([head + first, head + third])
+    assert both == head + b'a_total{worker="0",b="c"} 2.0\na_total{worker="1"} 1.0\n'

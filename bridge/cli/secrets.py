@@ -5,6 +5,7 @@ import os
 import re
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from bridge.secrets_file import CannotChange
 ANSWERING = 5.0
 """Seconds that the receiver may take to tell its metrics."""
 
-_USES = re.compile(r'openim_bridge_secret_uses_total\{secret="([^"]+)"\} (\S+)')
+_USES = re.compile(r'openim_bridge_secret_uses_total\{[^}]*secret="([^"]+)"\} (\S+)')
 
 VARIABLE = "BRIDGE_SECRETS_FILE"
 
@@ -175,7 +176,7 @@ def _read(place: Path) -> Mapping[str, str]:
         return secrets_file.read(place)
 
 
-def _uses(url: str | None) -> dict[str, float] | None:
+def _uses(url: str | None) -> Mapping[str, float] | None:
     """Ask the receiver how often each secret was used; None if it does not answer."""
     try:
         where = yarl.URL(url or url_of(own_settings(), ""))
@@ -189,7 +190,10 @@ def _uses(url: str | None) -> dict[str, float] | None:
             text = answer.read().decode()
     except (OSError, ValueError):
         return None
-    return {name: float(count) for name, count in _USES.findall(text)}
+    uses: Counter[str] = Counter()
+    for name, count in _USES.findall(text):
+        uses[name] += float(count)
+    return uses
 
 
 @contextmanager

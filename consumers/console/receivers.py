@@ -26,6 +26,11 @@ LARGEST = 2**20
 
 _OURS = "openim_bridge_"
 
+_BY_LABEL = {
+    "callbacks_total": ("callbacks", "command"),
+    "rejected_total": ("rejected", "reason"),
+}
+
 
 @dataclass(kw_only=True)
 class Counts:
@@ -35,7 +40,10 @@ class Counts:
     rejected: Counter[str] = field(default_factory=Counter)
     buckets: Counter[float] = field(default_factory=Counter)
     """Replies by their time: at or below each bound."""
+    unjournalled: int = 0
     gauges: Counter[str] = field(default_factory=Counter)
+    without_broker: int = 0
+    """Receiver processes that are not connected to RabbitMQ."""
 
     def since(self, before: "Counts") -> "Counts":
         """Give what was counted in between; nothing is less than nothing after a restart."""
@@ -43,13 +51,14 @@ class Counts:
             callbacks=self.callbacks - before.callbacks,
             rejected=self.rejected - before.rejected,
             buckets=self.buckets - before.buckets,
-            gauges=self.gauges,
+            unjournalled=max(self.unjournalled - before.unjournalled, 0),
         )
 
     def add(self, other: "Counts") -> None:
         """Take another receiver's with ours."""
         for name in ("callbacks", "rejected", "buckets", "gauges"):
             getattr(self, name).update(getattr(other, name))
+        self.unjournalled += other.unjournalled
 
     @property
     def times(self) -> list[tuple[float, float]]:
@@ -63,13 +72,16 @@ def read(text: str) -> Counts:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             name = sample.name.removeprefix(_OURS)
-            if name == "callbacks_total":
-                counts.callbacks[sample.labels["command"]] += int(sample.value)
-            elif name == "rejected_total":
-                counts.rejected[sample.labels["reason"]] += int(sample.value)
+            if name in _BY_LABEL:
+                counted, label = _BY_LABEL[name]
+                getattr(counts, counted)[sample.labels[label]] += int(sample.value)
             elif name == "reply_seconds_bucket":
                 counts.buckets[float(sample.labels["le"])] += int(sample.value)
-            elif not sample.labels:
+            elif name == "unjournalled_total":
+                counts.unjournalled += int(sample.value)
+            elif name == "broker_connected":
+                counts.without_broker += not sample.value
+            elif sample.labels.keys() <= {"worker"}:
                 counts.gauges[name] += sample.value  # type: ignore[assignment]  # a float
     return counts
 
@@ -94,7 +106,7 @@ class Receiver:
         self.trouble = trouble
         if trouble:
             return
-        if self.counts.gauges["broker_connected"] > 0:
+        if not self.counts.without_broker:
             self.away_since = None
         elif self.away_since is None:
             self.away_since = time.time()
@@ -172,7 +184,7 @@ class Receivers:
     @property
     def unjournalled(self) -> int:
         """Callbacks of the last minute for which a journal had no room."""
-        return int(self._news(WINDOW)[0].gauges["unjournalled_total"])
+        return self._news(WINDOW)[0].unjournalled
 
     @property
     def away_since(self) -> float | None:
