@@ -58,6 +58,8 @@ async def keep_up(
 
 def _read(receiver: Receiver, read_again: ReadAgain | None) -> tuple[Merged, policy.Policy]:
     found = merged(receiver.settings, read_again() if read_again else receiver.settings)
+    if receiver.settings.secrets.strip() and not found.settings.secrets.strip():
+        raise BadSettings(["BRIDGE_SECRETS is empty now: only a start lets everybody call"])
     decisions = policy.read(found.settings.policy, receiver.policy)
     if receiver.certificate and (why := trouble(receiver.certificate.read)):
         raise BadSettings([f"BRIDGE_TLS_CERTIFICATE or BRIDGE_TLS_KEY cannot be used: {why}"])

@@ -1,7 +1,9 @@
 """The file of named secrets, and how one of them is changed for another."""
 
+import fcntl
+import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,8 +26,8 @@ def read(path: Path) -> Mapping[str, str]:
         OSError: it cannot be read.
 
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
     try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
         found = named_secrets(text)
     except ValueError as error:
         raise CannotChange(f"{path} holds something else than name:secret") from error
@@ -61,6 +63,31 @@ def without(known: Mapping[str, str], name: str) -> dict[str, str]:
     if len(known) == 1:
         raise CannotChange(f"{name} is the only secret; rotate first")
     return {each: value for each, value in known.items() if each != name}
+
+
+def change(
+    path: Path, how: Callable[[Mapping[str, str]], Mapping[str, str]]
+) -> Mapping[str, str]:
+    """Change the secrets of a file, one process after the other; give what it has now.
+
+    Args:
+        path: The file.
+        how: Makes the new secrets of the old ones.
+
+    Raises:
+        CannotChange: it holds something else, or `how` says so.
+        OSError: it cannot be read or written.
+
+    """
+    folder = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Of the folder: the file is another one afterwards.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        new = how(read(path))
+        write(path, new)
+    finally:
+        os.close(folder)
+    return new
 
 
 def write(path: Path, known: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from bridge.rights import USERS, definitions
@@ -41,7 +42,13 @@ def main(folder: Path, broker: str = "broker", database: str = "postgres") -> No
 def given(folder: Path, service: str, name: str, made: str) -> str:
     """Give a secret of yours if there is one, and otherwise what we made."""
     yours = folder / "given" / service / name
-    return yours.read_text(encoding="utf-8").strip() if yours.exists() else made
+    try:
+        return yours.read_text(encoding="utf-8").strip() if yours.exists() else made
+    except PermissionError:
+        sys.exit(
+            f"deploy/secrets/{service}/{name} cannot be read by user {os.getuid()}: make it"
+            " that user's, with mode 0400"
+        )
 
 
 def wanted(

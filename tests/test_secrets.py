@@ -1,5 +1,6 @@
 """`openim-bridge secrets`: a secret is changed for another while callbacks go on."""
 
+import asyncio
 import os
 import re
 import signal
@@ -76,6 +77,69 @@ async def test_a_secret_is_changed_while_callbacks_go_on(
     assert not [secret for secret in (OLD, new) if secret in said]
 
 
+async def test_none_is_dropped_that_the_receiver_cannot_speak_of(
+    tmp_path: Path, file: Path, running: Process
+) -> None:
+    here = f"--url={URL(await running.url()).origin()}"
+    words = "drop", "old", f"--file={file}", here, "--watch=0", "--dry-run"
+    await secrets(tmp_path, "rotate", f"--file={file}", "--name=new")
+    early = await secrets(tmp_path, *words)
+    await reload(running)
+    later = await secrets(tmp_path, *words)
+    assert (early[0], "does not know new: send it SIGHUP" in early[1].err) == (1, True)
+    assert later[0] == 0
+
+
+async def test_a_receiver_without_secrets_lets_none_be_dropped(tmp_path: Path) -> None:
+    write(tmp_path / "two", {"old": OLD, "new": "n" * 43})
+    async with receiver(tmp_path, NOWHERE) as process:
+        here = f"--url={URL(await process.url()).origin()}"
+        code, command = await secrets(
+            tmp_path, "drop", "old", "--file=two", here, "--watch=0", "--yes"
+        )
+    assert (code, "does not know old and new" in command.err) == (1, True)
+    assert list(read(tmp_path / "two")) == ["old", "new"]
+
+
+async def test_a_secret_is_for_the_url_that_is_given(tmp_path: Path, file: Path) -> None:
+    where = "--url=https://receiver.prod:443"
+    _, command = await secrets(tmp_path, "rotate", f"--file={file}", "--name=new", where)
+    new = read(file)["new"]
+    assert f"https://openim:{new}@receiver.prod/callbackExample" in command.out
+
+
+@pytest.mark.parametrize("setting", ["BRIDGE_PORT", "BRIDGE_PORTT"])
+async def test_without_settings_no_secret_is_made(
+    tmp_path: Path, file: Path, setting: str
+) -> None:
+    code, command = await secrets(tmp_path, "rotate", f"--file={file}", **{setting: "0"})
+    assert (code, command.out, list(read(file))) == (
+        2 if setting == "BRIDGE_PORT" else 3,
+        "",
+        ["old"],
+    )
+
+
+async def test_of_several_who_change_it_at_once_none_undoes_what_another_did(
+    tmp_path: Path,
+) -> None:
+    made = await asyncio.gather(
+        *(secrets(tmp_path, "rotate", "--file=new", f"--name=n{number}") for number in range(4))
+    )
+    done = {f"n{number}" for number, (code, _) in enumerate(made) if code == 0}
+    assert (len(done), set(read(tmp_path / "new"))) == (2, done)
+
+
+async def test_callbacks_are_not_for_everybody_as_a_file_was_emptied(
+    file: Path, running: Process
+) -> None:
+    write(file, {})
+    running.process.send_signal(signal.SIGHUP)
+    await until(lambda: "settings kept as they were" in running.log)
+    assert "BRIDGE_SECRETS is empty now" in running.log
+    assert await status(await running.url(), "x" * 43) == 401
+
+
 async def _dropped(folder: Path, here: str, where: dict[str, str]) -> int | None:
     """Drop it; what was under way with the old secret may count once more."""
     code, _ = await secrets(folder, "drop", "old", here, "--watch=0.5", "--yes", **where)
@@ -100,6 +164,8 @@ async def test_the_first_secret_is_for_openim_first(tmp_path: Path) -> None:
         (["rotate", "--file=secrets", "--name=old"], 1, "is called old already"),
         (["rotate", "--file=nowhere/secrets"], 1, "No such file"),
         (["rotate", "--file=zebra"], 1, "something else than name:secret"),
+        (["rotate", "--file=secrets", "--url=receiver"], 2, "must be like"),
+        (["show", "--file=latin"], 1, "something else than name:secret"),
         (["drop", "old", "--file=secrets"], 1, "only secret"),
         (["drop", "older", "--file=secrets"], 1, "no secret is called older"),
         (["drop", "old", "--file=two", "--url=http://127.0.0.1:1"], 4, "does not answer"),
@@ -111,6 +177,7 @@ async def test_what_cannot_be_done_is_said_and_changes_nothing(
 ) -> None:
     write(tmp_path / "two", {"old": OLD, "new": "n" * 43})
     (tmp_path / "zebra").write_text("zebra\n", encoding="utf-8")
+    (tmp_path / "latin").write_text("é:x\n", encoding="latin-1")
     got, command = await secrets(tmp_path, *words)
     assert (got, says in command.err) == (code, True)
     assert (list(read(file)), list(read(tmp_path / "two"))) == (["old"], ["old", "new"])

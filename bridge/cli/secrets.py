@@ -5,7 +5,6 @@ import os
 import re
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,10 @@ import click
 import yarl
 
 from bridge import secrets_file
+from bridge.callers import USER
 from bridge.cli.grammar import DRY_RUN, JSON, URL, Number, confirm, progress, yes
 from bridge.commands import FAILED, UNREACHABLE, fail, own_settings, show, url_of
-from bridge.secrets_file import CannotChange
+from bridge.secrets_file import CannotChange, with_another, without
 
 ANSWERING = 5.0
 """Seconds that the receiver may take to tell its metrics."""
@@ -67,25 +67,24 @@ def _said(uses: Mapping[str, float] | None, name: str) -> str:
 @group.command()
 @_file
 @click.option("--name", default="", help="Of the new secret; default: the day.")
+@URL
 @JSON
-def rotate(file: Path | None, name: str, *, as_json: bool) -> None:
+def rotate(file: Path | None, name: str, url: str | None, *, as_json: bool) -> None:
     """Write a new secret beside the one that is active, and say what to do next.
 
     Both are active until the old one is dropped.
 
     Example: openim-bridge secrets rotate --file /etc/openim-bridge/secrets
     """
-    place = _place(file)
-    known = _read(place)
+    place, receiver = _place(file), _receiver(url)
     with _explained():
         if name and not re.fullmatch("[A-Za-z0-9_-]{1,32}", name):
             raise CannotChange("a name has up to 32 letters, digits, - and _")
-        both = secrets_file.with_another(known, name)
-        secrets_file.write(place, both)
-    new = list(both)[-1]
-    url = url_of(own_settings(), both[new])
+        both = secrets_file.change(place, lambda known: with_another(known, name))
+    *known, new = both
+    called = str(receiver.with_user(USER).with_password(both[new]))
     openim = "put this into OpenIM's config/webhooks.yml, and start OpenIM again:"
-    openim += f"\n   url: {url}"
+    openim += f"\n   url: {called}"
     if known:
         (old,) = known
         steps = ["send the receiver SIGHUP: it takes both from then on", openim]
@@ -94,7 +93,7 @@ def rotate(file: Path | None, name: str, *, as_json: bool) -> None:
         steps = [openim, f"set {VARIABLE}={place} and start the receiver again"]
     lines = [f"{number}. {step}" for number, step in enumerate(steps, 1)]
     text = "\n".join([f"{new} was written to {place}\n", *lines])
-    about = {"name": new, "file": str(place), "url": url, "others": list(known)}
+    about = {"name": new, "file": str(place), "url": called, "others": known}
     show(about, text, as_json=as_json)
 
 
@@ -132,35 +131,50 @@ def drop(  # noqa: PLR0913  # the options of a command
     """
     place = _place(file)
     with _explained():
-        left = secrets_file.without(_read(place), name)
+        left = without(_read(place), name)
     if not unseen:
-        _check_unused(name, url, watch)
+        _check_unused(name, list(left), url, watch)
     about = {"name": name, "file": str(place), "dropped": not dry_run}
     if dry_run:
         show(about, f"{name} may be dropped from {place}", as_json=as_json)
         return
     confirm(f"Drop {name}? Who uses it then is refused.", yes=yes)
     with _explained():
-        secrets_file.write(place, left)
+        secrets_file.change(place, lambda known: without(known, name))
     text = f"{name} was dropped from {place}; send the receiver SIGHUP, and it is refused"
     show(about, text, as_json=as_json)
 
 
-def _check_unused(name: str, url: str | None, watch: float) -> None:
-    before = _uses(url)
-    if before is None:
-        fail(
-            "the receiver does not answer, so nobody can say who uses it; or use --unseen",
-            UNREACHABLE,
-        )
+def _check_unused(name: str, others: list[str], url: str | None, watch: float) -> None:
+    before = _uses_of(name, others, url)
     begun = time.monotonic()
     with progress(f"watching {name}", math.ceil(watch)) as tell:
         while (passed := time.monotonic() - begun) < watch:
             tell(int(passed))
             time.sleep(min(watch - passed, 0.2))
-    after = _uses(url) or {}
-    if after.get(name, 0) != before.get(name, 0):
+    after = _uses_of(name, others, url)
+    if after < before:
+        fail("the receiver was started again meanwhile, so nobody can say who uses it", FAILED)
+    if after > before:
         fail(f"{name} is still used: OpenIM has it in its webhooks.yml", FAILED)
+
+
+def _uses_of(name: str, others: list[str], url: str | None) -> float:
+    """Ask how often a secret was used by a receiver that takes the others as well."""
+    uses = _uses(url)
+    if uses is None:
+        fail(
+            "the receiver does not answer, so nobody can say who uses it; or use --unseen",
+            UNREACHABLE,
+        )
+    unknown = [each for each in (name, *others) if each not in uses]
+    if unknown:
+        fail(
+            f"the receiver does not know {' and '.join(unknown)}: send it SIGHUP, or name"
+            " another receiver with --url; or use --unseen",
+            FAILED,
+        )
+    return uses[name]
 
 
 def _place(file: Path | None) -> Path:
@@ -178,22 +192,28 @@ def _read(place: Path) -> Mapping[str, str]:
 
 def _uses(url: str | None) -> Mapping[str, float] | None:
     """Ask the receiver how often each secret was used; None if it does not answer."""
-    try:
-        where = yarl.URL(url or url_of(own_settings(), ""))
-    except ValueError:
-        where = yarl.URL()
-    if where.scheme not in {"http", "https"} or not where.host:
-        raise click.BadParameter("must be like http://127.0.0.1:10006", param_hint="--url")
-    where = where.with_user(None).with_path("/metrics")
+    where = _receiver(url).with_user(None).with_path("/metrics")
     try:
         with urllib.request.urlopen(str(where), timeout=ANSWERING) as answer:  # noqa: S310
             text = answer.read().decode()
     except (OSError, ValueError):
         return None
-    uses: Counter[str] = Counter()
+    uses: dict[str, float] = {}
     for name, count in _USES.findall(text):
-        uses[name] += float(count)
+        uses[name] = uses.get(name, 0.0) + float(count)
     return uses
+
+
+def _receiver(url: str | None) -> yarl.URL:
+    """Give where a receiver is; without a path in `url`, with the one of its settings."""
+    settings = own_settings()
+    try:
+        where = yarl.URL(url_of(settings, "") if url is None else url)
+    except ValueError:
+        where = yarl.URL()
+    if where.scheme not in {"http", "https"} or not where.host:
+        raise click.BadParameter("must be like http://127.0.0.1:10006", param_hint="--url")
+    return where if where.path.strip("/") else where.with_path(settings.path)
 
 
 @contextmanager
