@@ -73,6 +73,8 @@ class Life:
     refused: bool = False
     """Whether it waits in `openim.refused`."""
     headers: dict[str, object] = field(default_factory=dict)
+    wanted_known: bool = False
+    """Whether the queues that want it were looked at."""
     fates: dict[str, Fate] = field(default_factory=dict)
 
     def fate(self, subscription: str) -> Fate:
@@ -90,6 +92,8 @@ class Found:
     """Whether there are more than `MOST`."""
     archive_begins: float | None = None
     """When the oldest callback looked at was received: seconds since 1970."""
+    archive_seen: bool = False
+    journals_seen: bool = False
     problems: list[str] = field(default_factory=list)
     """What could not be looked at."""
     progress: Progress = lambda _: None
@@ -164,6 +168,7 @@ def _look_into_journals(path: Path, wanted: str, found: Found) -> None:
                     if life is not None:
                         life.journal, life.routing_key = str(folder), message.routing_key
                         life.headers = dict(message.headers)
+        found.journals_seen = True
     except (OSError, segments.JournalBroken) as error:
         found.problems.append(f"the journal in {path} was not looked at: {error}")
 
@@ -206,6 +211,7 @@ async def _look_into_archive(
                     life.archived, life.routing_key = True, delivery.routing_key
                     life.headers = delivery.headers
                     life.journal = ""
+        found.archive_seen = True
     except NoArchive as error:
         found.problems.append(f"the archive was not looked at: {error}")
 
@@ -263,6 +269,7 @@ async def _look_at_queues(broker: Broker, api: Management, found: Found) -> None
         return
     states: dict[str, Queue] = {}
     for life in found.lives.values():
+        life.wanted_known = True
         wanting = {
             bound.queue
             for bound in bindings

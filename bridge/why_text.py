@@ -23,6 +23,7 @@ def as_json(life: Life) -> dict[str, object]:
         "archived": life.archived,
         "journal": life.journal,
         "refused": life.refused,
+        "wanted_known": life.wanted_known,
         "verdict": life.headers.get("x-verdict"),
         "verdict_source": life.headers.get("x-verdict-source"),
         "subscriptions": list(life.fates.values()),
@@ -80,14 +81,22 @@ def _attempt(attempt: Attempt) -> str:
 
 def nothing(found: Found, wanted: str) -> str:
     """Say why there is nothing to tell of an id."""
-    begins = (
-        "the archive is empty"
-        if found.archive_begins is None
-        else f"the archive, from {moment(round(found.archive_begins * 1000))} on, has it not"
-    )
+    if not found.archive_seen:
+        archive = "the archive was not looked at"
+    elif found.archive_begins is None:
+        archive = "the archive is empty"
+    else:
+        archive = (
+            f"the archive, from {moment(round(found.archive_begins * 1000))} on, has it not"
+        )
+    journal = "and the journal on this machine has it not"
+    if not found.journals_seen:
+        journal = "and no journal was looked into"
+    if not found.archive_seen:
+        return f"nobody can say here whether {wanted} was received: {archive}, {journal}."
     return (
-        f"{wanted} was never received, as far as can be seen: {begins}, nor has the journal on"
-        " this machine. Did OpenIM send it? `openim-bridge webhooks-yml check` reads its file;"
+        f"{wanted} was never received, as far as can be seen: {archive}, {journal}."
+        " Did OpenIM send it? `openim-bridge webhooks-yml check` reads its file;"
         " another receiver's journal is looked into where that runs."
     )
 
@@ -108,6 +117,8 @@ def why(life: Life) -> list[str]:
                 " again. Make room in that queue."
             )
         ]
+    if not life.fates and not life.wanted_known:
+        return ["Which subscriptions want it, and so where it is now, was not looked at."]
     if not life.fates:
         return [_unwanted(life)]
     return [f"{fate.subscription}: {_of(fate, life)}" for fate in life.fates.values()]

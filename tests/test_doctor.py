@@ -20,6 +20,7 @@ from private_services import free_port, install
 from yarl import URL
 
 from bridge.broker import connect
+from bridge.doctor import checks
 from bridge.inspection import wanted
 from bridge.topology import BRIDGE, RECEIVED, Exchange, Topology
 from tests.brokers import Address, OwnBroker
@@ -442,3 +443,28 @@ async def test_a_message_that_was_set_aside_is_named(tmp_path: Path) -> None:
     _, found = await examined(tmp_path)
     assert states(found, "journal") == ["warning"]
     assert "1 files were set aside" in found["journal"]["found"]
+
+
+async def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, found = await examined(tmp_path, BRIDGE_JOURNAL_PATH=str(tmp_path / "file" / "x"))
+    assert (code, states(found, "disk speed")) == (1, ["failed"])
+    assert f"{tmp_path / 'file'} cannot be written to" in found["disk speed"]["found"]
+
+
+async def test_what_cannot_be_read_does_not_end_the_looking(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    async def denied() -> str:
+        return await asyncio.to_thread((tmp_path / "file" / "x").read_text)
+
+    async def fine() -> str:
+        return "fine"
+
+    wanted = [checks.Check(name="disk", look=denied), checks.Check(name="RabbitMQ", look=fine)]
+    found = [each async for each in checks.examined(wanted)]
+    assert [(each.check, each.state) for each in found] == [
+        ("disk", "failed"),
+        ("RabbitMQ", "ok"),
+    ]
+    assert "Not a directory" in found[0].found

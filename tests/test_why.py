@@ -319,11 +319,25 @@ async def test_what_cannot_be_looked_at_is_said(amqp_url: str, tmp_path: Path) -
             "nothing",
             None,
         )
+    assert why_text.nothing(found, "nothing") == (
+        "nobody can say here whether nothing was received: the archive was not looked at,"
+        " and no journal was looked into."
+    )
     assert [problem.partition(":")[0] for problem in found.problems] == [
         f"the journal in {tmp_path / 'none' / 'journal'} was not looked at",
         "the archive was not looked at",
         "outcomes were not looked at",
     ]
+
+
+async def test_who_cannot_see_the_queues_does_not_say_that_nobody_wants_it(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    async with bridge(tmp_path, amqp_url) as running:
+        operation_id = await received(running)
+        life, said = await told(tmp_path, amqp_url, operation_id, "http://127.0.0.1:1")
+    assert not life.wanted_known
+    assert said == ["Which subscriptions want it, and so where it is now, was not looked at."]
 
 
 async def _command(folder: Path, amqp_url: str, broker: Address, *words: str) -> Command:

@@ -82,4 +82,12 @@ async def _of(check: Check) -> Finding:
         )
     except NotTried as reason:
         return Finding(check=check.name, state="not tried", found=str(reason))
+    except OSError as error:
+        return Finding(
+            check=check.name,
+            state="failed",
+            found=str(error),
+            means="nobody can say how it is, and a process that runs as this user cannot either",
+            remedy="let this user read it, or run this as the user of the process",
+        )
     return Finding(check=check.name, state="ok", found=found)

@@ -193,9 +193,9 @@ async def journal(settings: Settings) -> str:
 
 
 def _existing(folder: Path) -> Path:
-    """Give a folder, or the nearest one above it that exists."""
+    """Give a folder, or the nearest place above it that exists, even if that is a file."""
     return next(
-        each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir()
+        each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()
     )
 
 
