@@ -71,6 +71,18 @@ async def test_each_value_is_shown_with_its_source_and_no_secret(tmp_path: Path)
     assert "hunter2" not in command.out + command.err
 
 
+@pytest.mark.parametrize("password", ["hunter2", "hun@ter2", "12/hunter2", "@/:hunter2"])
+async def test_no_part_of_a_password_is_shown(tmp_path: Path, password: str) -> None:
+    command = await ran(
+        *(CONSUMERS, "config", "show"),
+        folder=tmp_path,
+        CONSUMERS_DATABASE_URL=f"postgresql://im:{password}@host/chat",
+    )
+    assert "ter2" not in command.out + command.err
+    # Some of these are refused, and none is shown all the same.
+    assert command.process.returncode in {0, 3}
+
+
 async def test_people_get_a_line_for_each_setting(tmp_path: Path) -> None:
     command = await ran(
         *(CONSUMERS, "config", "show"), folder=tmp_path, FRIENDS_API_TOKEN=16 * "x"

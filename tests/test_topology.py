@@ -135,8 +135,11 @@ async def test_without_the_management_api_it_says_what_it_did_not_see(
     missing = await ran(PROGRAM, "topology", "verify", folder=tmp_path, **variables)
     made = await ran(PROGRAM, "topology", "apply", folder=tmp_path, **variables)
     unseen = await ran(PROGRAM, "topology", "verify", folder=tmp_path, **variables)
-    codes = [each.process.returncode for each in (missing, made, unseen)]
-    assert codes == [1, 0, 5]
+    words = "topology", "apply", "--unbind", "--yes", "--json"
+    bound = await ran(PROGRAM, *words, folder=tmp_path, **variables)
+    codes = [each.process.returncode for each in (missing, made, unseen, bound)]
+    assert codes == [1, 0, 5, 5]
+    assert json.loads(bound.out)["unseen"].startswith("no management API")
     assert "arguments and bindings were not seen: no management API" in unseen.err
 
 

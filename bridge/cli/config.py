@@ -17,7 +17,8 @@ from bridge.loading import BadSettings, is_secret, load, load_with_sources, type
 from bridge.settings import Receiver, Settings
 
 _DEFAULT = "default"
-_PASSWORD = re.compile(r"^(\w+://[^/@:]*:)[^/@]*@")
+_PASSWORD = re.compile(r"^(\w+://[^/@:]*:).*@", re.DOTALL)
+"""Up to the last @: a password may have such letters itself, though a URL should not."""
 
 Kinds: TypeAlias = Sequence[type[Settings]]
 More: TypeAlias = Callable[[Settings], None]

@@ -85,7 +85,8 @@ def apply(target: TargetOf, *, unbind: bool, dry_run: bool, yes: bool, as_json: 
     """Create what is missing; may be called again.
 
     What is there otherwise stays, for RabbitMQ cannot change it and only you can say
-    whether what it holds may go; the exit code is 5 then.
+    whether what it holds may go; the exit code is 5 then, and with --unbind where no bindings
+    were seen, for want of the management API.
     """
     aim = target()
     found = _looked(aim)
@@ -98,10 +99,15 @@ def apply(target: TargetOf, *, unbind: bool, dry_run: bool, yes: bool, as_json: 
     run(_applied(aim, _missing(found, aim.wanted), doomed))
     created = sum(each.kind == "missing" for each in found.differences)
     left = sum(_stays(each, unbind=unbind) for each in found.differences)
-    about = {"created": created, "removed": len(doomed), "left": left}
+    about = {
+        "created": created,
+        "removed": len(doomed),
+        "left": left,
+        "unseen": found.unseen,
+    }
     still = f"\n{left:,} differ still" if left else ""
     show(about, f"created {created:,}{still}", as_json=as_json)
-    if left:
+    if left or (unbind and found.unseen):
         sys.exit(PARTLY)
 
 

@@ -87,7 +87,7 @@ async def _of(check: Check) -> Finding:
             check=check.name,
             state="failed",
             found=str(error),
-            means="nobody can say how it is, and a process that runs as this user cannot either",
+            means="nobody can say how it is, nor use it as this user",
             remedy="let this user read it, or run this as the user of the process",
         )
     return Finding(check=check.name, state="ok", found=found)
