@@ -29,14 +29,27 @@ def roll(service: str) -> None:
     """Replace all containers of a service, the oldest first."""
     old = running(service)
     for container in old:
-        docker(
-            *("compose", "up", "--detach", "--wait", "--no-deps", "--no-recreate"),
-            *("--scale", f"{service}={len(old) + 1}", service),
-        )
+        another(service, len(old) + 1)
         # With the time that it was given to stop in good order.
         docker("stop", container)
         docker("rm", container)
         print(f"{service}: {container[:12]} is replaced", flush=True)
+
+
+def another(service: str, count: int) -> None:
+    """Have `count` containers of a service; take away again what does not become healthy."""
+    before = docker("compose", "ps", "--all", "--quiet", service).split()
+    try:
+        docker(
+            *("compose", "up", "--detach", "--wait", "--no-deps", "--no-recreate"),
+            *("--scale", f"{service}={count}", service),
+        )
+    except SystemExit:
+        for new in docker("compose", "ps", "--all", "--quiet", service).split():
+            if new not in before:
+                print(docker("logs", "--tail", "20", new), file=sys.stderr)
+                docker("rm", "--force", new)
+        raise
 
 
 def running(service: str) -> list[str]:
@@ -50,7 +63,7 @@ def docker(*words: str) -> str:
     done = subprocess.run(["docker", *words], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"docker {' '.join(words)} failed:\n{done.stderr}")
-    return done.stdout
+    return done.stdout + (done.stderr if words[0] == "logs" else "")
 
 
 if __name__ == "__main__":

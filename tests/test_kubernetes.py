@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import jsonschema
 import make_secrets
 import pytest
+from ruamel.yaml import YAML
 
 from bridge.loading import load
 from bridge.settings import Receiver
@@ -434,7 +436,39 @@ def test_nobody_is_called_but_who_serves_others() -> None:
         if each["spec"].get("ingress")
         for name in selected(each["spec"]["podSelector"])
     }
-    assert called == {"receiver", "consumers", "api"}
+    assert called == {"receiver", "consumers", "api", "console"}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_who_is_to_be_scraped_may_be(name: str) -> None:
+    about = pod(name)["metadata"].get("annotations", {})
+    scraped = {int(about["prometheus.io/port"])} if "prometheus.io/scrape" in about else set()
+    label = {"matchLabels": {"openim-bridge/scrapes": "yes"}}
+    open_to_prometheus = {
+        port["port"]
+        for each in of("NetworkPolicy")
+        if name in selected(each["spec"]["podSelector"])
+        for rule in each["spec"].get("ingress", ())
+        for port in rule["ports"]
+        if {"namespaceSelector": label} in rule["from"]
+    }
+    assert open_to_prometheus == scraped
+
+
+def test_the_page_has_every_scrape_that_alerts_need() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^    scrape_configs:\n(?:      .*\n)+", page, re.MULTILINE)
+    here = {
+        each["job_name"]: each for each in YAML(typ="safe").load(dedent(text))["scrape_configs"]
+    }
+    compose = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    there = {
+        each["job_name"]: each for each in YAML(typ="safe").load(compose)["scrape_configs"]
+    }
+    assert {"rabbitmq", "rabbitmq-queues"} < here.keys()
+    for name in here.keys() & there.keys():
+        assert here[name].get("params") == there[name].get("params")
+        assert here[name].get("metrics_path") == there[name].get("metrics_path")
 
 
 def test_the_image_is_named_for_those_who_copy_the_example() -> None:
