@@ -159,6 +159,23 @@ def url_problems(url: object, wanted: Wanted) -> list[Finding]:
     return [found for found in _url(url, wanted) if found.is_problem]
 
 
+def leads_to(url: object, path: str) -> bool:
+    """Say whether a `url` has the receiver's path already, with a secret in it or without."""
+    try:
+        place = URL(str(url or ""), encoded=True)
+    except ValueError:
+        return False
+    at = place.raw_path.rstrip("/")
+    return bool(place.host) and (at == path or at.startswith(f"{path}/"))
+
+
+def moved(url: str, to: str) -> str:
+    """Give a URL with scheme, host and port of another."""
+    other = URL(to)
+    place = URL(url).with_scheme(other.scheme).with_host(other.host or "")
+    return str(place.with_port(other.port))
+
+
 _KEYS = tuple(EVENTS_BY_KEY)
 
 

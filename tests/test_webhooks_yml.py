@@ -251,6 +251,19 @@ async def test_write_leaves_a_url_that_fits(tmp_path: Path) -> None:
     assert (tmp_path / "webhooks.yml").read_text() == text
 
 
+async def test_write_puts_a_secret_into_a_url_and_leaves_its_host(tmp_path: Path) -> None:
+    text = edited(("http://127.0.0.1:10006", "https://bridge.internal"))
+    (tmp_path / "webhooks.yml").write_text(text)
+    secret = 43 * "s"
+    command = await write(tmp_path, "--yes", BRIDGE_SECRETS=f"a:{secret}")
+    url = f"https://openim:{secret}@bridge.internal/callbackExample"
+    assert command.process.returncode == 0
+    assert read((tmp_path / "webhooks.yml").read_text())["url"] == url
+    assert secret not in command.out + command.err
+    asked = await write(tmp_path, BRIDGE_SECRETS=f"b:{43 * 't'}")
+    assert "Have OpenIM call bridge.internal:443, and" in asked.err
+
+
 async def test_write_takes_no_url_that_loses_callbacks(tmp_path: Path) -> None:
     command = await write(tmp_path, "--url", "http://bridge/callbackExample?token=hunter2")
     assert command.process.returncode == 2

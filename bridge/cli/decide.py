@@ -20,8 +20,8 @@ from bridge.request import Rejected, fields_in
 def decide(*, name: str, path: str | None, as_json: bool) -> None:
     """Say what the policy makes of a callback, and which rule decides.
 
-    Its body comes from standard input; from a terminal, the recorded one is taken. Nobody is
-    asked, and nothing is counted by limits.
+    Its body comes from standard input; from a terminal, or without any, the recorded one is
+    taken. Nobody is asked, and nothing is counted by limits.
 
     Example: openim-bridge decide BeforeAddFriend < body.json
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from ruamel.yaml.comments import CommentedMap
+from yarl import URL
 
 from bridge import webhooks_yml, whole_file
 from bridge.cli.grammar import DRY_RUN, JSON, callback_names, confirm, routing_patterns, yes
@@ -109,7 +110,7 @@ def write(  # noqa: PLR0913  # the options of a command
     }
     old = read.get("url")
     if url is not None or webhooks_yml.url_problems(old, wanted):
-        read["url"] = _fitting(own_url() if url is None else url, wanted)
+        read["url"] = _called(url, old, wanted)
         changes = {"url": "set"} | changes
     for key, change in changes.items():
         show({"key": key, "change": change}, f"{key}: {change}", as_json=as_json)
@@ -117,7 +118,8 @@ def write(  # noqa: PLR0913  # the options of a command
     if dry_run:
         return
     if before - after or (old and read["url"] != old):
-        confirm("Take away what the file says otherwise?", yes=yes)
+        where = URL(read["url"]).authority.rpartition("@")[2]
+        confirm(f"Have OpenIM call {where}, and lose what the file says otherwise?", yes=yes)
     whole_file.replace(file, webhooks_yml.written(read), 0o666)
     if not as_json:
         echo(AFTERWARDS)
@@ -132,10 +134,18 @@ def _refuse_unclear(file: Path, read: CommentedMap, said: tuple[str, ...]) -> No
         )
 
 
-def _fitting(url: str, wanted: webhooks_yml.Wanted) -> str:
-    if problems := webhooks_yml.url_problems(url, wanted):
+def _called(url: str | None, old: object, wanted: webhooks_yml.Wanted) -> str:
+    """Give the `url` that the file ought to say.
+
+    Where only a secret was missing, the host stays: nobody here knows better how OpenIM
+    finds the receiver.
+    """
+    place = own_url() if url is None else url
+    if url is None and webhooks_yml.leads_to(old, wanted.path):
+        place = webhooks_yml.moved(place, str(old))
+    if problems := webhooks_yml.url_problems(place, wanted):
         raise click.BadParameter(problems[0].text, param_hint="--url")
-    return url
+    return place
 
 
 def wanted_by(settings: Settings) -> webhooks_yml.Wanted:
