@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import os
 import pwd
 import socket
@@ -61,7 +62,12 @@ def url_of(settings: Receiver, secret: str) -> str:
 
 def show_json(found: object) -> None:
     """Print an object of ours as one line of JSON."""
-    echo(orjson.dumps(found, default=str).decode())
+    try:
+        line = orjson.dumps(found, default=str).decode()
+    except TypeError:
+        # A path, or a variable's name, that is not UTF-8: escaped, as orjson does not.
+        line = json.dumps(found, default=str)
+    echo(line)
 
 
 def show(found: object, text: str, *, as_json: bool) -> None:

@@ -71,6 +71,16 @@ async def test_each_value_is_shown_with_its_source_and_no_secret(tmp_path: Path)
     assert "hunter2" not in command.out + command.err
 
 
+async def test_a_path_that_is_not_utf_8_is_shown(tmp_path: Path) -> None:
+    command = await ran(
+        *(BRIDGE, "config", "show", "--json"), folder=tmp_path, BRIDGE_JOURNAL_PATH="j\udcff"
+    )
+    shown = {
+        line["setting"]: line["value"] for line in map(json.loads, command.out.splitlines())
+    }
+    assert (command.process.returncode, shown["BRIDGE_JOURNAL_PATH"]) == (0, "j\udcff")
+
+
 @pytest.mark.parametrize("password", ["hunter2", "hun@ter2", "12/hunter2", "@/:hunter2"])
 async def test_no_part_of_a_password_is_shown(tmp_path: Path, password: str) -> None:
     command = await ran(
