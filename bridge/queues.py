@@ -1,5 +1,6 @@
 """Single queues: looked at, made and deleted, whatever becomes of the others."""
 
+import re
 from typing import NamedTuple
 
 import aiormq
@@ -7,6 +8,9 @@ import aiormq
 from bridge.broker import Broker
 from bridge.deliveries import NotAllowed
 from bridge.topology import Queue, Topology
+
+_NAME = re.compile(r"[A-Za-z0-9_.:@#,/+ -]{1,255}")
+"""What AMQP lets a queue be called; RabbitMQ would allow more, and aio-pika does not."""
 
 
 async def made(broker: Broker, queue: Queue) -> str:
@@ -42,6 +46,8 @@ class Look(NamedTuple):
 
 async def looked_at(broker: Broker, queue: str) -> Look | None:
     """Look at a queue; None if it does not exist."""
+    if not _NAME.fullmatch(queue):
+        return None
     try:
         async with broker.channel() as channel:
             found = (await channel.declare_queue(queue, passive=True)).declaration_result

@@ -543,6 +543,7 @@ async def test_a_queue_that_looks_would_empty_is_refused(amqp_url: str, tmp_path
     ("words", "code", "sentence"),
     [
         (("list", "nosuch"), 1, "there is no queue openim.dead-letters.nosuch"),
+        (("list", "no*"), 1, "there is no queue openim.dead-letters.no*"),
         (("replay", SHOP, "--all"), 1, "no dead letter matches"),
         (("discard", SHOP, "--all"), 2, "Missing option '--reason'"),
         (("replay", SHOP), 2, "or use --all"),

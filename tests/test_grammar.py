@@ -256,8 +256,6 @@ def test_without_a_terminal_nobody_is_asked_and_nothing_done(
         ("openim-bridge simulate --rate 1 --url nowhere", 2),
         ("openim-bridge simulate --rate nan", 2),
         ("openim-bridge secrets drop old --file secrets --watch nan", 2),
-        ("openim-bridge replay --to 'a?'", 2),
-        (f"openim-bridge replay --to {'a' * 256}", 2),
         ("openim-bridge tail friend.after.ad_friend", 2),
         ("openim-bridge tail AfterAdFriend", 2),
         ("openim-bridge why ''", 2),

@@ -219,6 +219,8 @@ async def test_a_replay_ends_where_the_archive_ended_at_its_start(
     ("words", "sentence"),
     [
         (("--to", "nowhere"), "there is no queue nowhere to replay to"),
+        (("--to", "no\nwhere?"), "there is no queue no\nwhere? to replay to"),
+        (("--to", "q" * 256), f"there is no queue {'q' * 256} to replay to"),
         (("--to", TARGET), f"there is no queue {ARCHIVE}: a receiver makes it"),
     ],
 )
