@@ -81,6 +81,8 @@ def read(text: str) -> CommentedMap:
         raise Unreadable(f"line {line}: {error.problem or error.context}") from error
     except (YAMLError, ValueError) as error:
         raise Unreadable(str(error)) from error
+    except RecursionError as error:
+        raise Unreadable("it is nested too deep") from error
     if file is None:
         return CommentedMap()
     if not isinstance(file, CommentedMap):

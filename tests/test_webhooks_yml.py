@@ -191,6 +191,7 @@ async def test_check_speaks_json(tmp_path: Path) -> None:
         ("- url", "webhooks.yml: line 1: the file must be a map"),
         ("a: 1\na: 2\n", "webhooks.yml: line 2: "),
         ("url: \x00", "webhooks.yml: "),
+        ("[" * 3000, "webhooks.yml: it is nested too deep"),
     ],
 )
 async def test_what_is_no_webhooks_yml_is_a_plain_sentence(
