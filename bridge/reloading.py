@@ -30,7 +30,14 @@ class Merged(NamedTuple):
 
 
 def merged(now: Settings, read: Settings) -> Merged:
-    """Take from `read` what can change while a receiver runs."""
+    """Take from `read` what can change while a receiver runs.
+
+    Raises:
+        BadSettings: it has no secrets any more, by mistake or not.
+
+    """
+    if now.secrets.strip() and not read.secrets.strip():
+        raise BadSettings(["BRIDGE_SECRETS is empty now: only a start lets everybody call"])
     old, new = structs.asdict(now), structs.asdict(read)
     differ = [name for name in new if new[name] != old[name]]
     changed = [name for name in differ if name in Settings.reloaded]
@@ -58,8 +65,6 @@ async def keep_up(
 
 def _read(receiver: Receiver, read_again: ReadAgain | None) -> tuple[Merged, policy.Policy]:
     found = merged(receiver.settings, read_again() if read_again else receiver.settings)
-    if receiver.settings.secrets.strip() and not found.settings.secrets.strip():
-        raise BadSettings(["BRIDGE_SECRETS is empty now: only a start lets everybody call"])
     decisions = policy.read(found.settings.policy, receiver.policy)
     if receiver.certificate and (why := trouble(receiver.certificate.read)):
         raise BadSettings([f"BRIDGE_TLS_CERTIFICATE or BRIDGE_TLS_KEY cannot be used: {why}"])

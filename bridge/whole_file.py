@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ def replace(path: Path, text: str, mode: int) -> None:
     Args:
         path: Where it is; its folder has to be writable, too.
         text: What it says from now on.
-        mode: Of a file that is not there yet, less what the umask takes away.
+        mode: Of a file that is not there yet.
 
     Raises:
         OSError: it cannot be done, and the file is as it was.
@@ -22,19 +23,20 @@ def replace(path: Path, text: str, mode: int) -> None:
     before = path.stat() if path.exists() else None
     if before and not path.is_file():
         raise OSError(errno.EINVAL, "is no plain file", str(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if before else mode)
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             if before:
                 _give(file.fileno(), path, before)
+            else:
+                os.fchmod(file.fileno(), mode)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        Path(beside).replace(path)
     finally:
         with suppress(FileNotFoundError):
-            beside.unlink()
+            Path(beside).unlink()
 
 
 def _give(file: int, path: Path, before: os.stat_result) -> None:

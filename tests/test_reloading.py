@@ -180,3 +180,17 @@ async def test_a_worker_that_is_started_anew_has_the_settings_of_now(
     await until(lambda: listening(reloaded.process) == 4)
     answers = [(await status(url, OLD), await status(url, NEW)) for _ in range(6)]
     assert answers == [(401, 200)] * 6
+
+
+@pytest.mark.parametrize("reloaded", [2], indirect=True)
+async def test_a_worker_that_is_started_anew_does_not_let_everybody_call(
+    reloaded: Reloaded,
+) -> None:
+    url = await reloaded.process.url()
+    reloaded.write(secrets="")
+    await reloaded.reload("settings kept as they were")
+    for worker in children(reloaded.process):
+        os.kill(worker, signal.SIGKILL)
+    await until(lambda: listening(reloaded.process) == 4)
+    answers = [(await status(url, OLD), await status(url, NEW)) for _ in range(6)]
+    assert answers == [(200, 401)] * 6

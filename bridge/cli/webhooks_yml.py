@@ -120,7 +120,7 @@ def write(  # noqa: PLR0913  # the options of a command
     if before - after or (old and read["url"] != old):
         where = URL(read["url"]).authority.rpartition("@")[2]
         confirm(f"Have OpenIM call {where}, and lose what the file says otherwise?", yes=yes)
-    whole_file.replace(file, webhooks_yml.written(read), 0o666)
+    whole_file.replace(file, webhooks_yml.written(read), 0o644)
     if not as_json:
         echo(AFTERWARDS)
 
