@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bridge import archive
 from bridge.broker import Broker, BrokerError, connect
 from bridge.journal import Journal, Record
+from bridge.layout import NotAMessage
 from bridge.message import ids_of
 from bridge.metrics import Metrics
 from bridge.settings import Receiver as Settings
@@ -31,7 +32,7 @@ POSTPONED_PAUSE = 1.0
 """Seconds before a message that nothing would take is published again."""
 
 STRIKES = 3
-"""Connections that one message may cost before it is set aside."""
+"""Connections that one message, or what is none, may cost before it is set aside."""
 
 
 @dataclass
@@ -90,6 +91,9 @@ class Forwarder:
                 self._retry(broker, window, publisher),
                 self._publish(broker, window, publisher),
             )
+        except NotAMessage as error:
+            self._blame(window)
+            raise BrokerError(f"the journal holds {error}") from error
         finally:
             self._now = None
             window.give_up()

@@ -22,6 +22,7 @@ from pamqp.commands import Basic
 
 from bridge import traceparent
 from bridge.intake import read_properties
+from bridge.layout import NotAMessage, properties_of
 
 APP_ID = "openim-bridge"
 SOURCE = "/openim"
@@ -166,19 +167,30 @@ def _second(seconds: int) -> bytes:
 
 
 def decode(stored: bytes) -> Message:
-    """Read what `Message.encode` gave."""
-    key_end = 1 + stored[0]
-    properties_end = key_end + 4 + _U32.unpack_from(stored, key_end)[0]
+    """Read what `Message.encode` gave.
+
+    Raises:
+        NotAMessage: It did not give that.
+
+    """
+    try:
+        return _decode(stored)
+    except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+        raise NotAMessage(f"{len(stored)} bytes that are no message") from error
+
+
+def _decode(stored: bytes) -> Message:
+    begin, end = properties_of(stored)
     properties = Basic.Properties()
-    flags = int.from_bytes(stored[key_end + 4 : key_end + 6], "big")
-    properties.unmarshal(flags, stored[key_end + 6 : properties_end])
+    flags = int.from_bytes(stored[begin : begin + 2], "big")
+    properties.unmarshal(flags, stored[begin + 2 : end])
     headers = dict(properties.headers or {})
     return Message(
         id=properties.message_id or "",
-        routing_key=stored[1:key_end].decode(),
+        routing_key=stored[1 : begin - 4].decode(),
         command=properties.message_type or "",
         received_ms=int(str(headers.pop("x-received-ms"))),
-        body=stored[properties_end:],
+        body=stored[end:],
         operation_id=properties.correlation_id or "",
         ordering_key=str(headers.pop("ce-partitionkey", "")),
         headers={name: str(headers[name]) for name in headers if not _is_derived(name)},
@@ -186,11 +198,13 @@ def decode(stored: bytes) -> Message:
 
 
 def ids_of(stored: bytes) -> dict[str, str]:
-    """Give what names an encoded message in a log."""
+    """Give what names an encoded message in a log; of what is no message, nothing."""
     # Not `decode`: RabbitMQ may have refused it over headers that nobody can read.
-    begin = 1 + stored[0]
-    end = begin + 4 + _U32.unpack_from(stored, begin)[0]
-    found = dict(read_properties(stored[begin + 4 : end]))
+    try:
+        begin, end = properties_of(stored)
+        found = dict(read_properties(stored[begin:end]))
+    except (NotAMessage, IndexError):
+        found = {}
     names = {"message_id": "message_id", "command": "type", "operation_id": "correlation_id"}
     ids = {
         name: found.get(property_, b"").decode("utf-8", "replace")
@@ -201,9 +215,7 @@ def ids_of(stored: bytes) -> dict[str, str]:
 
 def traceparent_of(stored: bytes) -> str:
     """Give the `traceparent` of an encoded message; nothing, if it has none."""
-    begin = 1 + stored[0]
-    end = begin + 4 + _U32.unpack_from(stored, begin)[0]
-    return traceparent.found_in(stored, begin, end)
+    return traceparent.found_in(stored, *properties_of(stored))
 
 
 def _is_derived(header: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from bridge import archive, downstream, fields, mark, outcomes, queues, segments, slots
 from bridge.archive import NoArchive, Progress
 from bridge.broker import Broker, BrokerError, Delivery, connect
+from bridge.layout import NotAMessage
 from bridge.management import Management, NoManagement, management
 from bridge.message import Message, decode
 from bridge.outcomes import Attempt
@@ -161,8 +162,7 @@ def _look_into_journals(path: Path, wanted: str, found: Found) -> None:
     """Find what a receiver on this machine has on disk and not in RabbitMQ yet."""
     try:
         for folder in slots.left_behind(path):
-            for record in _unconfirmed(folder):
-                message = decode(record.payload)
+            for message in _unconfirmed(folder, found):
                 if names(wanted, message.id, message.operation_id, message.body):
                     life = found.life(message)
                     if life is not None:
@@ -173,13 +173,20 @@ def _look_into_journals(path: Path, wanted: str, found: Found) -> None:
         found.problems.append(f"the journal in {path} was not looked at: {error}")
 
 
-def _unconfirmed(folder: Path) -> Iterator[segments.Record]:
+def _unconfirmed(folder: Path, found: Found) -> Iterator[Message]:
     confirmed = mark.read(folder)
     for segment in segments.segments(folder):
+        unreadable = 0
         reading = segments.read(segment, 0, confirmed, CHUNK)
         while reading.records:
-            yield from reading.records
+            for record in reading.records:
+                try:
+                    yield decode(record.payload)
+                except NotAMessage:
+                    unreadable += 1
             reading = segments.read(segment, reading.offset, confirmed, CHUNK)
+        if unreadable:
+            found.problems.append(f"{unreadable} records in {segment} are no messages")
 
 
 async def _look(

@@ -16,6 +16,8 @@ from typing import Protocol, TypeAlias
 
 from pamqp.commands import Basic
 
+from bridge.layout import properties_of
+
 FRAME = struct.Struct(">BHI")
 FRAME_END = b"\xce"
 FRAME_OVERHEAD = 8
@@ -28,7 +30,6 @@ _PUBLISH, RETURN, ACK, _NACK = (60, 40), (60, 50), (60, 80), (60, 120)
 _HEARTBEAT = FRAME.pack(8, 0, 0) + FRAME_END
 METHOD_ID = struct.Struct(">HH")
 _CONFIRM = struct.Struct(">QB")
-_U32 = struct.Struct(">I")
 _CONTENT = struct.Struct(">HHQ")
 _MANDATORY = b"\x01"
 _BASIC = 60
@@ -156,11 +157,14 @@ class Frames:
         self._publish = METHOD_ID.pack(*_PUBLISH) + bytes((0, 0, len(name))) + name
 
     def add(self, frames: list[bytes], message: bytes) -> None:
-        """Add those of an encoded message; what no queue wants comes back."""
-        key_end = 1 + message[0]
-        properties_at = key_end + 4
-        body_at = properties_at + _U32.unpack_from(message, key_end)[0]
-        method = self._publish + message[:key_end] + _MANDATORY
+        """Add those of an encoded message; what no queue wants comes back.
+
+        Raises:
+            NotAMessage: It is none.
+
+        """
+        properties_at, body_at = properties_of(message)
+        method = self._publish + message[: properties_at - 4] + _MANDATORY
         content = _CONTENT.pack(_BASIC, 0, len(message) - body_at)
         frames += (
             FRAME.pack(METHOD, self._channel, len(method)),
@@ -195,7 +199,12 @@ class Publisher:
         self._returned: set[int] = set()
 
     def send(self, messages: Iterable[Numbered]) -> None:
-        """Send `messages`, in their order, in one write."""
+        """Send `messages`, in their order, in one write.
+
+        Raises:
+            NotAMessage: One of them is none, and none was sent.
+
+        """
         frames: list[bytes] = []
         for numbered in messages:
             self._last_tag += 1

@@ -236,14 +236,25 @@ def poisonous() -> bytes:
     return poison
 
 
-async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
+@pytest.mark.parametrize(
+    "poison",
+    [
+        poisonous(),
+        b"",
+        b"no message",
+        b"\x01x\x00\x00\x00\x02\xff\xff",
+        poisonous()[:-5],
+    ],
+    ids=["table", "empty", "text", "properties", "cut"],
+)
+async def test_what_rabbitmq_cannot_be_sent_is_set_aside(
     amqp_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    poison: bytes,
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.02)
-    poison = poisonous()
     async with everything(amqp_url) as seen, bridge(tmp_path, amqp_url) as running:
         await running.connected()
         await post(running, range(10))
@@ -254,7 +265,7 @@ async def test_a_message_that_rabbitmq_will_not_have_is_set_aside(
         (kept,) = (tmp_path / "journal" / "0" / "set-aside").iterdir()
         assert kept.read_bytes() == poison
     (line,) = [each for each in caplog.records if each.message == "message set aside"]
-    assert vars(line)["message_id"] == "poison"
+    assert vars(line)["message_id"] == ("poison" if poison == poisonous() else "")
     assert once(numbers(seen.messages)) == list(range(20))
 
 

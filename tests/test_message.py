@@ -2,6 +2,7 @@
 
 import struct
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 
 from bridge import message
-from bridge.message import LARGEST_TABLE, LONGEST_VALUE, Ids, Message, decode, fingerprint
+from bridge.layout import NotAMessage
+from bridge.message import (
+    LARGEST_TABLE,
+    LONGEST_VALUE,
+    Ids,
+    Message,
+    decode,
+    fingerprint,
+    ids_of,
+)
 
 MILLISECONDS = st.integers(0, 253_402_300_799_999)
 ANYTHING = st.text(st.characters(codec=None), max_size=600)
@@ -74,9 +84,22 @@ outsize = st.builds(
 )
 
 
+def _damaged(pair: tuple[Message, bytes]) -> bytes:
+    """Give a message in the middle of which stands something else."""
+    whole, wrong = pair[0].encode(), pair[1]
+    return whole[: len(whole) // 3] + wrong + whole[len(whole) // 3 + len(wrong) :]
+
+
 @given(messages)
 def test_what_is_encoded_is_decoded(message: Message) -> None:
     assert decode(message.encode()) == message
+
+
+@given(st.binary(max_size=40) | st.tuples(messages, st.binary(max_size=9)).map(_damaged))
+def test_what_is_no_message_is_said_to_be_none(stored: bytes) -> None:
+    with suppress(NotAMessage):
+        decode(stored)
+    assert set(ids_of(stored)) >= {"message_id", "command", "operation_id"}
 
 
 @given(outsize)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from pathlib import Path
 
@@ -278,6 +279,17 @@ async def test_what_rabbitmq_has_not_taken_is_found_in_the_journal(tmp_path: Pat
         BRIDGE_JOURNAL_PATH=str(tmp_path / "journal"),
     )
     assert command.process.returncode == 4
+
+
+async def test_what_is_no_message_hides_none_in_the_journal(tmp_path: Path) -> None:
+    async with bridge(tmp_path, NOWHERE) as running:
+        for _ in range(2):
+            await running.running.journal.store(b"no message")
+        await posted(running, "op")
+        found = await why.find(settings(tmp_path, NOWHERE), "op", None)
+    (life,) = found.lives.values()
+    assert life.journal == str(tmp_path / "journal" / "0")
+    assert re.search(r"^2 records in .*/journal/0/\S+ are no messages$", found.problems[0])
 
 
 async def test_the_verdict_of_a_before_callback_is_told(

@@ -1,6 +1,5 @@
 """The commands `openim-bridge journal`: they read, also beside a receiver that writes."""
 
-import struct
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ import click
 from bridge import mark, reading, segments
 from bridge.cli.grammar import BODY, JSON, progress
 from bridge.commands import FAILED, echo, fail, own_settings, show
+from bridge.layout import NotAMessage
 from bridge.logs import printable
 from bridge.message import decode
 from bridge.reading import Slot
@@ -136,8 +136,7 @@ def _of(path: Path, damage: list[Damage], *, waiting: bool) -> Iterator[Record]:
 def _show(number: int, payload: bytes, *, body: bool, as_json: bool) -> None:
     try:
         message = decode(payload)
-    # Sound bytes that an earlier version wrote, or somebody else.
-    except (ValueError, KeyError, IndexError, struct.error):
+    except NotAMessage:
         about: dict[str, object] = {"number": number, "unreadable_bytes": len(payload)}
     else:
         received = datetime.fromtimestamp(message.received_ms / 1000, UTC)
