@@ -72,6 +72,7 @@ WITHOUT_QUESTION = {
     "openim-bridge secrets rotate": ADDS,
     "openim-consumers subscriptions pause": UNDONE,
     "openim-consumers subscriptions resume": UNDONE,
+    "openim-bridge journal publish": "goes on with messages, and loses none",
     "openim-bridge schema": "writes a folder that was named, anew each time",
     "openim-bridge topology export": "writes a file that was named, anew each time",
     "openim-consumers topology export": "writes a file that was named, anew each time",

@@ -1,4 +1,4 @@
-"""`openim-bridge journal`: what is on disk, read beside a receiver and after damage."""
+"""`openim-bridge journal`: what is on disk, beside a receiver and after damage."""
 
 import asyncio
 import json
@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from bridge.mark import Mark
+from bridge.message import Message
 from bridge.openim import Process
+from bridge.topology import CALLBACKS, REFUSED
 from tests.commands import BRIDGE, Command, ran
-from tests.running import bridge
+from tests.running import NOWHERE, bridge, everything
+from tests.test_forwarder import poisonous
+from tests.test_worker import channel_to
 
 COMMAND = "callbackAfterUserOnlineCommand"
+
+CALLBACK = Message(id="m-2", routing_key="x", command=COMMAND, received_ms=1, body=b"{}")
 
 
 async def send(process: Process, count: int) -> None:
@@ -18,8 +25,8 @@ async def send(process: Process, count: int) -> None:
     await process.post_all([(COMMAND, body) for body in bodies], lambda _: None)
 
 
-async def journal(folder: Path, *words: str) -> Command:
-    return await ran(BRIDGE, "journal", *words, folder=folder)
+async def journal(folder: Path, *words: str, **variables: str) -> Command:
+    return await ran(BRIDGE, "journal", *words, folder=folder, **variables)
 
 
 def objects(command: Command) -> list[dict[str, object]]:
@@ -92,6 +99,76 @@ async def test_what_was_set_aside_is_shown(tmp_path: Path) -> None:
     (kept / f"{7:020}").write_bytes(b"\0")
     command = await journal(tmp_path, "dump", "--json", str(kept / f"{7:020}"))
     assert objects(command) == [{"number": 7, "unreadable_bytes": 1}]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """The folder for what is set aside, of a journal that is confirmed up to number 7."""
+    folder = tmp_path / "journal" / "0" / "set-aside"
+    folder.mkdir(parents=True)
+    Mark(folder.parent).set(7)
+    return folder
+
+
+def keep(folder: Path, **messages: bytes) -> None:
+    """Keep messages as if they had been set aside; `n2` is number 2."""
+    for name, message in messages.items():
+        (folder / f"{int(name[1:]):020}").write_bytes(message)
+
+
+def left(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+async def test_what_was_set_aside_is_published_and_what_cannot_be_stays(
+    amqp_url: str, tmp_path: Path, kept: Path
+) -> None:
+    good = CALLBACK.encode()
+    keep(kept, n1=poisonous(), n2=good, n3=b"no message", n8=good)
+    async with everything(amqp_url) as seen:
+        command = await journal(tmp_path, "publish", "--json", BRIDGE_AMQP_URL=amqp_url)
+        (message,) = await seen.have(1)
+    (said,) = objects(command)
+    one, three, eight = command.err.splitlines()
+    assert (message.message_id, message.type, message.body) == ("m-2", COMMAND, b"{}")
+    assert said["message_id"] == "m-2"
+    assert said["published"] == f"journal/0/set-aside/{2:020}"
+    assert left(kept) == [1, 3, 8]
+    assert "/set-aside/00000000000000000001 stays: RabbitMQ closed the connection" in one
+    assert three.endswith("/set-aside/00000000000000000003 stays: 10 bytes that are no message")
+    assert "stays: the receiver still has it in its journal" in eight
+    assert command.process.returncode == 1
+
+
+async def test_what_a_full_queue_refuses_is_published_to_wait_in_rabbitmq(
+    amqp_url: str, tmp_path: Path, kept: Path
+) -> None:
+    keep(kept, n2=CALLBACK.encode())
+    async with everything(amqp_url) as seen, channel_to(amqp_url) as channel:
+        full = await channel.declare_queue(
+            "full", arguments={"x-max-length": 0, "x-overflow": "reject-publish"}
+        )
+        await full.bind(CALLBACKS, "#")
+        path = kept / f"{2:020}"
+        command = await journal(tmp_path, "publish", str(path), BRIDGE_AMQP_URL=amqp_url)
+        await seen.have(1)
+        refused = await channel.declare_queue(REFUSED, passive=True)
+        assert refused.declaration_result.message_count == 1
+    assert command.out == f"{path}: published, m-2\n"
+    assert (command.process.returncode, left(kept)) == (0, [])
+
+
+async def test_without_rabbitmq_all_stays(tmp_path: Path, kept: Path) -> None:
+    keep(kept, n2=CALLBACK.encode())
+    command = await journal(tmp_path, "publish", BRIDGE_AMQP_URL=NOWHERE)
+    assert (command.process.returncode, left(kept)) == (4, [2])
+    assert command.err.startswith("error: no RabbitMQ at 127.0.0.1:1")
+
+
+async def test_only_what_was_set_aside_is_published(tmp_path: Path, segment: Path) -> None:
+    command = await journal(tmp_path, "publish", str(segment), BRIDGE_AMQP_URL=NOWHERE)
+    assert command.err.endswith("stays: this is no message that was set aside\n")
+    assert await asyncio.to_thread(segment.exists)
 
 
 async def test_what_is_confirmed_does_not_wait(amqp_url: str, tmp_path: Path) -> None:

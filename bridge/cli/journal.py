@@ -1,4 +1,4 @@
-"""The commands `openim-bridge journal`: they read, also beside a receiver that writes."""
+"""The commands `openim-bridge journal`, also beside a receiver that writes."""
 
 import sys
 from collections.abc import Iterator
@@ -7,19 +7,21 @@ from pathlib import Path
 
 import click
 
-from bridge import mark, reading, segments
+from bridge import logs, mark, reading, segments, set_aside
+from bridge.broker import ConnectionLost
 from bridge.cli.grammar import BODY, JSON, progress
-from bridge.commands import FAILED, echo, fail, own_settings, show
+from bridge.commands import FAILED, echo, fail, own_settings, run, show
 from bridge.layout import NotAMessage
 from bridge.logs import printable
-from bridge.message import decode
+from bridge.message import decode, ids_of
 from bridge.reading import Slot
 from bridge.segments import Damage, Record
+from bridge.set_aside import NotPublished
 
 
 @click.group("journal")
 def group() -> None:
-    """Look at what is on disk; nothing is changed, and a receiver may run."""
+    """Look at what is on disk, and publish what was set aside; a receiver may run."""
 
 
 @group.command()
@@ -98,6 +100,36 @@ def dump(files: tuple[Path, ...], *, waiting: bool, body: bool, as_json: bool) -
     if damage:
         count = sum(each.length for each in damage)
         click.echo(f"warning: {count:,} bytes could not be read", err=True)
+
+
+@group.command()
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@JSON
+def publish(files: tuple[Path, ...], *, as_json: bool) -> None:
+    """Publish what was set aside, and remove each file once RabbitMQ has the message.
+
+    FILE is such a message; without one, all are published. What RabbitMQ still will not
+    have stays where it is, and the exit code is 1.
+
+    Example: openim-bridge journal publish
+    """
+    settings = own_settings()
+    logs.set_up("text", "error")
+    failed = False
+    for path in files or set_aside.files(_folder()):
+        try:
+            message = set_aside.read(path)
+            run(set_aside.publish(settings, message))
+            path.unlink()
+        except (ConnectionLost, NotAMessage, NotPublished, OSError) as error:
+            click.echo(f"error: {printable(str(path))} stays: {error}", err=True)
+            failed = True
+        else:
+            ids = ids_of(message)
+            line = f"{printable(str(path))}: published, {ids['message_id']}"
+            show({"published": str(path)} | ids, line, as_json=as_json)
+    if failed:
+        sys.exit(FAILED)
 
 
 def _folder() -> Path:
