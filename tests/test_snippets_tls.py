@@ -27,7 +27,8 @@ KEEP = {
 
 TRUSTING = {
     "python": {"SSL_CERT_FILE": "ca.pem"},
-    "node": {"NODE_EXTRA_CA_CERTS": "ca.pem"},
+    # Node 18 tries only the first address of a name, which may be ::1.
+    "node": {"NODE_EXTRA_CA_CERTS": "ca.pem", "NODE_OPTIONS": "--dns-result-order=ipv4first"},
     "go": {"SSL_CERT_FILE": "ca.pem"},
     "java": {
         "JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=trusted"
