@@ -183,7 +183,8 @@ async def journal(settings: Settings) -> str:
         raise Wrong(
             f"{len(kept)} files were set aside, such as {kept[0]}",
             means="RabbitMQ would not have what is in them, or the disk has damaged it",
-            remedy="look with `openim-bridge journal dump FILE`, then delete them",
+            remedy="look with `openim-bridge journal dump FILE`; what was set aside goes on by"
+            " `openim-bridge journal publish`; delete what is left",
             warning=True,
         )
     if not slots:
