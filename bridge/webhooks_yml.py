@@ -135,6 +135,13 @@ def unclear(file: CommentedMap) -> list[str]:
     ]
 
 
+def respelt(file: CommentedMap) -> dict[str, str]:
+    """Give the keys that OpenIM takes whatever their case, and how its own file has them."""
+    names = {name.lower(): name for name in ("url", UNUSED, *EVENTS_BY_KEY)}
+    own = {key: names.get(key.lower(), key) for key in file if isinstance(key, str)}
+    return {key: name for key, name in own.items() if key != name}
+
+
 def check(file: CommentedMap, wanted: Wanted) -> list[Finding]:
     """Say what is wrong in a file, and what has no effect, line by line."""
     found = [*_url(file.get("url"), wanted)]
@@ -147,8 +154,12 @@ def check(file: CommentedMap, wanted: Wanted) -> list[Finding]:
             found.append(
                 Finding(key, "OpenIM never calls it; enable afterRevokeMsg", is_problem=False)
             )
-        elif key not in {"url", UNUSED}:
+        elif key not in {"url", UNUSED, *respelt(file)}:
             found.append(Finding(str(key), unknown(str(key), "callback of OpenIM", _KEYS)))
+    found += [
+        Finding(key, f"must be written {own}: OpenIM takes it for that, and no other tool does")
+        for key, own in respelt(file).items()
+    ]
     for key in [event.config_key for event in enabled(file)]:
         found += _timeout(key, file[key].get("timeout", 0), wanted)
         found += _without_effect(key, file[key])

@@ -64,6 +64,7 @@ AGREE_AT = edited().splitlines().index("afterAddFriendAgree:") + 1
         (("timeout: 5", "timeout: true"), "afterAddFriendAgree.timeout", "whole number"),
         (("enable: true", 'enable: "true"'), "afterAddFriendAgree.enable", "true or false"),
         (("afterQuitGroup", "afterQuitGruop"), "afterQuitGruop", "did you mean afterQuitGroup"),
+        (("afterQuitGroup", "AFTERQuitGroup"), "AFTERQuitGroup", "be written afterQuitGroup"),
         (
             (
                 f"{AGREE.replace('false', 'true')}\n  timeout: 5\n",
@@ -291,6 +292,15 @@ async def test_write_decides_for_nobody_what_was_meant(tmp_path: Path, unclear: 
     said = await write(tmp_path, "--enable", "afterAddFriend,afterJoinGroup")
     assert said.process.returncode == 0
     assert enabled(tmp_path)["afterJoinGroup"]
+
+
+async def test_write_puts_no_key_beside_one_in_another_case(tmp_path: Path) -> None:
+    text = edited(("afterAddFriend:", "AfterAddFriend:"))
+    (tmp_path / "webhooks.yml").write_text(text)
+    refused = await write(tmp_path, "--enable", "friend.*", "--yes")
+    assert refused.process.returncode == 1
+    assert "write afterAddFriend for AfterAddFriend, or" in refused.err
+    assert (tmp_path / "webhooks.yml").read_text() == text
 
 
 async def test_write_enables_no_alias_along_with_its_anchor(tmp_path: Path) -> None:

@@ -126,6 +126,8 @@ def write(  # noqa: PLR0913  # the options of a command
 
 
 def _refuse_unclear(file: Path, read: CommentedMap, said: tuple[str, ...]) -> None:
+    for key, own in webhooks_yml.respelt(read).items():
+        fail(f"{file}: write {own} for {key}, or OpenIM might have both")
     keys = [key for key in webhooks_yml.unclear(read) if not _meant(EVENTS_BY_KEY[key], said)]
     if keys:
         fail(
