@@ -42,7 +42,7 @@ def _in_module(name: str) -> Loaded:
         module = importlib.import_module(name)
     except BadHandlers:
         raise
-    except Exception as error:  # whatever an App's code does
+    except (Exception, SystemExit) as error:  # whatever an App's code does
         expected = isinstance(error, ImportError | SyntaxError)
         why = f"{error}" if expected else f"{type(error).__name__}: {error}"
         raise BadHandlers(f"the handler module {name} cannot be imported: {why}") from error

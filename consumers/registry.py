@@ -46,9 +46,16 @@ class Retry(Exception):
         reason: Kept with the message, for people.
         after: How long to wait at least; without it, the schedule says.
 
+    Raises:
+        TypeError: `after` is no timedelta, but a number of seconds, say.
+
     """
 
+    after: timedelta | None = None
+
     def __init__(self, reason: str, after: timedelta | None = None) -> None:
+        if not isinstance(after, timedelta | None):
+            raise TypeError(f"after must be like timedelta(seconds=30), and is {after!r}")
         super().__init__(reason)
         self.after = after
 

@@ -160,6 +160,7 @@ def test_handlers_are_found_in_modules_of_the_app(modules: Path) -> None:
     [
         ("", "has no Handlers or Decisions in it"),
         ("import nowhere_to_be_found", "cannot be imported: No module named 'nowhere_"),
+        ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
         ("x = Handlers(", r"cannot be imported: '\(' was never closed \(app_bad.py, line 1\)"),
         (f"{MODULE}y = Handlers('y')\n", "no function of app_bad handles anything for y"),
         (f"{MODULE}y = x\n{MODULE}", "two subscriptions are called x"),

@@ -257,6 +257,21 @@ async def end_the_process() -> None:
     sys.exit(7)
 
 
+async def wait_for_a_number() -> None:
+    raise Retry("later", after=2)  # type: ignore[arg-type]  # as somebody will write
+
+
+class Speechless(Exception):
+    """Cannot say what is wrong."""
+
+    def __str__(self) -> str:
+        return str(self.args[5])
+
+
+async def be_speechless() -> None:
+    raise Speechless
+
+
 async def hang() -> None:
     await asyncio.Event().wait()
 
@@ -269,6 +284,11 @@ async def hang() -> None:
         (quote_half_a_character, "ValueError: never \\ud83d"),
         (wait_for_what_somebody_cancels, "CancelledError: "),
         (end_the_process, "SystemExit: 7"),
+        (
+            wait_for_a_number,
+            "TypeError: after must be like timedelta(seconds=30), and is 2",
+        ),
+        (be_speechless, "Speechless: its text cannot be made, for IndexError"),
         (hang, "TimeoutError: it took longer than CONSUMERS_HANDLER_TIMEOUT, 0.5 s"),
     ],
 )
