@@ -17,6 +17,9 @@ from pamqp import decode
 from bridge import traceparent
 from bridge.wire import ACK, BODY, FRAME, FRAME_END, HEADER, METHOD, METHOD_ID, Line
 
+LATEST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, since 1970: no time is later."""
+
 DELIVER = (60, 60)
 _TAG = struct.Struct(">QB")
 CONTENT = struct.Struct(">HHQ")
@@ -108,7 +111,11 @@ class Delivery:
 
     @property
     def received_ms(self) -> int:
-        """When the bridge received it: milliseconds since 1970; 0 if it does not say."""
+        """When the bridge received it: milliseconds since 1970; 0 if that is not said."""
+        found = self._received_ms()
+        return found if 0 <= found <= LATEST_MS else 0
+
+    def _received_ms(self) -> int:
         # Reading all headers would take longer than all else about a delivery.
         table = self._properties.get("headers", b"")
         at = table.find(_RECEIVED_MS)

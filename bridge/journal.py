@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
-from bridge import mark, segments
+from bridge import mark, segments, set_aside
 from bridge.segments import (
     HEAD,
     Damage,
@@ -179,7 +179,7 @@ class Journal:
             OSError: out of the future; the record is still in the journal.
 
         """
-        return self._in_thread(partial(segments.set_aside, self._folder, record))
+        return self._in_thread(partial(set_aside.keep, self._folder, record))
 
     async def read(self, after: int, most: int) -> list[Record]:
         """Give the durable records after number `after`, when there are any.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from pamqp.commands import Basic
 
 from bridge import traceparent
-from bridge.intake import read_properties
+from bridge.intake import LATEST_MS, read_properties
 from bridge.layout import NotAMessage, properties_of
 
 APP_ID = "openim-bridge"
@@ -185,11 +185,14 @@ def _decode(stored: bytes) -> Message:
     flags = int.from_bytes(stored[begin : begin + 2], "big")
     properties.unmarshal(flags, stored[begin + 2 : end])
     headers = dict(properties.headers or {})
+    received_ms = int(str(headers.pop("x-received-ms")))
+    if not 0 <= received_ms <= LATEST_MS:
+        raise ValueError
     return Message(
         id=properties.message_id or "",
         routing_key=stored[1 : begin - 4].decode(),
         command=properties.message_type or "",
-        received_ms=int(str(headers.pop("x-received-ms"))),
+        received_ms=received_ms,
         body=stored[end:],
         operation_id=properties.correlation_id or "",
         ordering_key=str(headers.pop("ce-partitionkey", "")),

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge import mark, segments
-from bridge.segments import SET_ASIDE, Damage, Record
+from bridge import mark, segments, set_aside
+from bridge.segments import Damage, Record
 
 CHUNK = 2**20
 """Bytes read at once."""
@@ -93,7 +93,7 @@ def _slot(folder: Path, progress: Callable[[int], None]) -> Slot:
     for suspect in suspects:
         _judge(suspect, found)
     found.size = sum(_size(file) for file in _files(folder))
-    found.set_aside = sorted((folder / SET_ASIDE).glob("*"))
+    found.set_aside = set_aside.kept(folder)
     found.damaged_files = sorted(folder.glob("*.damaged"))
     return found
 

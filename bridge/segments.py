@@ -33,9 +33,6 @@ MAGIC = b"CBCK"
 _RECORD = struct.Struct("<4sIIQ")
 _NUMBER = struct.Struct("<Q")
 
-SET_ASIDE = "set-aside"
-"""The folder in a journal's for what nobody can publish."""
-
 
 class JournalBroken(Exception):
     """A journal's folder cannot be used; the message says why and what to do."""
@@ -97,7 +94,7 @@ class Segment:
                 os.posix_fallocate(self._file, 0, size)
                 os.pwrite(self._file, HEAD, 0)
             os.fsync(self._file)
-            _sync_folder(folder)
+            sync_folder(folder)
         except BaseException:
             self.close()
             self.path.unlink()
@@ -143,34 +140,13 @@ def _full_disk_named() -> Iterator[None]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make names in `folder` durable; a file's own sync does not cover its name."""
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def set_aside(folder: Path, record: Record) -> Path:
-    """Keep a payload in a file of its own; give its path once that is on disk.
-
-    Raises:
-        OSError: it cannot be kept; trying again goes over what there is of the file.
-
-    """
-    kept = folder / SET_ASIDE
-    kept.mkdir(mode=0o700, exist_ok=True)
-    path = kept / f"{record.number:020}"
-    with path.open("wb", buffering=0) as file:
-        # A disk that fills up takes a part of a write without an error.
-        rest = memoryview(record.payload)
-        while rest:
-            rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
-    _sync_folder(kept)
-    _sync_folder(folder)
-    return path
 
 
 def segments(folder: Path) -> list[Path]:

@@ -1,73 +1,64 @@
-"""What the forwarder set aside: found, and published once its cause is mended."""
+"""Messages that nobody could publish: each in a file of its own, beside the journal's."""
 
-import asyncio
-from collections.abc import Sequence
+import os
+from itertools import chain, count
 from pathlib import Path
 
-from bridge import mark
-from bridge.broker import Broker, connect
-from bridge.segments import SET_ASIDE
-from bridge.settings import Receiver as Settings
-from bridge.topology import BRIDGE, RECEIVED, REFUSED
-from bridge.waiting import first_of
-from bridge.wire import Numbered, Outcome
+from bridge.segments import Record, sync_folder
+
+FOLDER = "set-aside"
+"""Its name, in the slot."""
 
 
-class NotPublished(Exception):
-    """RabbitMQ does not have a message; the text says why."""
-
-
-def files(journal: Path) -> list[Path]:
-    """Give the messages that were set aside in a journal, by slot and number."""
-    return sorted(path for path in journal.glob(f"*/{SET_ASIDE}/*") if path.name.isdigit())
-
-
-def read(path: Path) -> bytes:
-    """Give the message that a file holds.
+def keep(slot: Path, record: Record) -> Path:
+    """Keep a record; give its file once that is on disk, as a whole.
 
     Raises:
-        NotPublished: It is no such file, or its message is in the journal still.
+        OSError: it cannot be kept.
 
     """
-    if path.parent.name != SET_ASIDE or not path.name.isdigit():
-        raise NotPublished("this is no message that was set aside")
-    # Until then a full disk may have half of it here.
-    if int(path.name) > mark.read(path.parent.parent):
-        raise NotPublished("the receiver still has it in its journal, and goes on with it")
-    return path.read_bytes()
+    folder = slot / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    beside = folder / f".{record.number:020}"
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        # A disk that fills up takes a part of a write without an error.
+        rest = memoryview(record.payload)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    path = _free(folder, record)
+    beside.replace(path)
+    sync_folder(folder)
+    sync_folder(slot)
+    return path
 
 
-async def publish(settings: Settings, message: bytes) -> None:
-    """Publish a message as the forwarder would, and wait until RabbitMQ has it.
+def _free(folder: Path, record: Record) -> Path:
+    """Give a path at which nothing is lost: numbers begin anew where a journal was lost."""
+    name = f"{record.number:020}"
+    paths = chain([folder / name], (folder / f"{name}-{copy}" for copy in count(1)))
+    return next(
+        path for path in paths if not path.exists() or path.read_bytes() == record.payload
+    )
+
+
+def kept(slot: Path) -> list[Path]:
+    """List the files of a slot."""
+    return sorted((slot / FOLDER).glob("[0-9]*"))
+
+
+def is_one(path: Path) -> bool:
+    """Say whether a path is of such a file, by its name and its folder's."""
+    whole = path.resolve()
+    return whole.parent.name == FOLDER and whole.name[:20].isdigit()
+
+
+def read(path: Path) -> Record:
+    """Read such a file.
 
     Raises:
-        NotPublished: RabbitMQ takes it into no queue, or says nothing.
-        BrokerError: RabbitMQ is away, or hung up over the message.
-        NotAMessage: It is none.
+        OSError: there is none.
 
     """
-    async with connect(
-        settings.broker_url,
-        name="openim-bridge journal publish",
-        timeout=settings.connect_timeout,
-    ) as broker:
-        await broker.declare(BRIDGE)
-        await first_of(broker.until_lost(), _send(broker, message, settings.confirm_timeout))
-
-
-async def _send(broker: Broker, message: bytes, timeout: float) -> None:
-    outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
-
-    def settled(_messages: Sequence[Numbered], outcome: Outcome) -> None:
-        outcomes.put_nowait(outcome)
-
-    # What a full queue refuses waits at REFUSED; the others have it then.
-    for exchange in (RECEIVED, REFUSED):
-        (await broker.publisher(exchange, settled)).send([(1, message)])
-        try:
-            outcome = await asyncio.wait_for(outcomes.get(), timeout)
-        except TimeoutError:
-            raise NotPublished(f"RabbitMQ did not confirm it within {timeout:g} s") from None
-        if outcome is Outcome.CONFIRMED:
-            return
-    raise NotPublished("RabbitMQ took it into no queue")
+    return Record(int(path.name[:20]), path.read_bytes())

@@ -3,17 +3,15 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge import archive, downstream, fields, mark, outcomes, queues, segments, slots
+from bridge import archive, downstream, fields, on_disk, outcomes, queues, segments
 from bridge.archive import NoArchive, Progress
 from bridge.broker import Broker, BrokerError, Delivery, connect
-from bridge.layout import NotAMessage
 from bridge.management import Management, NoManagement, management
-from bridge.message import Message, decode
+from bridge.message import Message
 from bridge.outcomes import Attempt
 from bridge.settings import Receiver as Settings
 from bridge.topology import CALLBACKS, REFUSED, UNROUTED, dead_letter_queue
@@ -27,9 +25,6 @@ LOOKED_AT = 1000
 
 _MESSAGE_IDS = ("msgid", "msgids", "msgidlist")
 """How names of fields end that hold a message's id: `serverMsgID`, `clientMsgID`."""
-
-CHUNK = 2**20
-"""Bytes read from a journal at once."""
 
 _WORK = re.compile(r"openim\.work\.(\w+?)(?:\.p\d\d)?")
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -71,6 +66,8 @@ class Life:
     archived: bool = False
     journal: str = ""
     """Folder that holds it, as RabbitMQ has not confirmed it yet."""
+    set_aside: str = ""
+    """File that holds it, as RabbitMQ would not have it."""
     refused: bool = False
     """Whether it waits in `openim.refused`."""
     headers: dict[str, object] = field(default_factory=dict)
@@ -161,32 +158,16 @@ async def find(
 def _look_into_journals(path: Path, wanted: str, found: Found) -> None:
     """Find what a receiver on this machine has on disk and not in RabbitMQ yet."""
     try:
-        for folder in slots.left_behind(path):
-            for message in _unconfirmed(folder, found):
-                if names(wanted, message.id, message.operation_id, message.body):
-                    life = found.life(message)
-                    if life is not None:
-                        life.journal, life.routing_key = str(folder), message.routing_key
-                        life.headers = dict(message.headers)
+        for held in on_disk.held(path, found.problems):
+            message = held.message
+            if names(wanted, message.id, message.operation_id, message.body):
+                life = found.life(message)
+                if life is not None:
+                    life.journal, life.set_aside = held.journal, held.set_aside
+                    life.routing_key, life.headers = message.routing_key, dict(message.headers)
         found.journals_seen = True
     except (OSError, segments.JournalBroken) as error:
         found.problems.append(f"the journal in {path} was not looked at: {error}")
-
-
-def _unconfirmed(folder: Path, found: Found) -> Iterator[Message]:
-    confirmed = mark.read(folder)
-    for segment in segments.segments(folder):
-        unreadable = 0
-        reading = segments.read(segment, 0, confirmed, CHUNK)
-        while reading.records:
-            for record in reading.records:
-                try:
-                    yield decode(record.payload)
-                except NotAMessage:
-                    unreadable += 1
-            reading = segments.read(segment, reading.offset, confirmed, CHUNK)
-        if unreadable:
-            found.problems.append(f"{unreadable} records in {segment} are no messages")
 
 
 async def _look(
@@ -217,7 +198,7 @@ async def _look_into_archive(
                 if life is not None:
                     life.archived, life.routing_key = True, delivery.routing_key
                     life.headers = delivery.headers
-                    life.journal = ""
+                    life.journal = life.set_aside = ""
         found.archive_seen = True
     except NoArchive as error:
         found.problems.append(f"the archive was not looked at: {error}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from bridge.intake import LATEST_MS
 from bridge.logs import printable
 from bridge.outcomes import DEAD_LETTER, DUPLICATE, HANDLED, PAUSED, WAITS, Attempt
 from bridge.topology import REFUSED, UNROUTED, dead_letter_queue
@@ -22,6 +23,7 @@ def as_json(life: Life) -> dict[str, object]:
         "received_ms": life.received_ms,
         "archived": life.archived,
         "journal": life.journal,
+        "set_aside": life.set_aside,
         "refused": life.refused,
         "wanted_known": life.wanted_known,
         "verdict": life.headers.get("x-verdict"),
@@ -45,6 +47,7 @@ def _lines(life: Life) -> Iterator[str]:
         "answered": _answered(life),
         "published": "it is in the archive" if life.archived else "",
         "stored": f"in {life.journal}, not in RabbitMQ" if life.journal else "",
+        "set aside": life.set_aside,
     }
     yield from (f"  {name:12}  {fact}" for name, fact in facts.items() if fact)
     for fate in life.fates.values():
@@ -63,7 +66,7 @@ def _answered(life: Life) -> str:
 
 def moment(milliseconds: int) -> str:
     """Give a time for people."""
-    if not milliseconds:
+    if not 0 < milliseconds <= LATEST_MS:
         return "at an unknown time"
     found = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return f"{found:%Y-%m-%d %H:%M:%S}.{milliseconds % 1000:03d}Z"
@@ -108,6 +111,14 @@ def why(life: Life) -> list[str]:
             (
                 f"It is not in RabbitMQ yet: {life.journal} holds it, and its receiver"
                 " publishes it once RabbitMQ takes it."
+            )
+        ]
+    if life.set_aside:
+        return [
+            (
+                f"RabbitMQ would not have it, so it was set aside: {life.set_aside} holds it."
+                " Mend the cause, which the receiver's log names before `message set aside`;"
+                " then `openim-bridge journal publish`."
             )
         ]
     if life.refused:

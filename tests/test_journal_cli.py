@@ -1,19 +1,24 @@
 """`openim-bridge journal`: what is on disk, beside a receiver and after damage."""
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from bridge.mark import Mark
+from bridge.cli.main import main
 from bridge.message import Message
 from bridge.openim import Process
 from bridge.topology import CALLBACKS, REFUSED
 from tests.commands import BRIDGE, Command, ran
 from tests.running import NOWHERE, bridge, everything
 from tests.test_forwarder import poisonous
+from tests.test_grammar import logging_as_before
 from tests.test_worker import channel_to
+
+__all__ = ["logging_as_before"]
 
 COMMAND = "callbackAfterUserOnlineCommand"
 
@@ -103,10 +108,9 @@ async def test_what_was_set_aside_is_shown(tmp_path: Path) -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """The folder for what is set aside, of a journal that is confirmed up to number 7."""
+    """The folder for what a journal sets aside."""
     folder = tmp_path / "journal" / "0" / "set-aside"
     folder.mkdir(parents=True)
-    Mark(folder.parent).set(7)
     return folder
 
 
@@ -124,19 +128,18 @@ async def test_what_was_set_aside_is_published_and_what_cannot_be_stays(
     amqp_url: str, tmp_path: Path, kept: Path
 ) -> None:
     good = CALLBACK.encode()
-    keep(kept, n1=poisonous(), n2=good, n3=b"no message", n8=good)
+    keep(kept, n1=poisonous(), n2=good, n3=b"no message")
     async with everything(amqp_url) as seen:
         command = await journal(tmp_path, "publish", "--json", BRIDGE_AMQP_URL=amqp_url)
         (message,) = await seen.have(1)
     (said,) = objects(command)
-    one, three, eight = command.err.splitlines()
+    one, three = command.err.splitlines()
     assert (message.message_id, message.type, message.body) == ("m-2", COMMAND, b"{}")
     assert said["message_id"] == "m-2"
     assert said["published"] == f"journal/0/set-aside/{2:020}"
-    assert left(kept) == [1, 3, 8]
-    assert "/set-aside/00000000000000000001 stays: RabbitMQ closed the connection" in one
-    assert three.endswith("/set-aside/00000000000000000003 stays: 10 bytes that are no message")
-    assert "stays: the receiver still has it in its journal" in eight
+    assert left(kept) == [1, 3]
+    assert f"/set-aside/{1:020} was not published: RabbitMQ closed the connection" in one
+    assert three.endswith(f"/{3:020} was not published: 10 bytes that are no message")
     assert command.process.returncode == 1
 
 
@@ -165,10 +168,66 @@ async def test_without_rabbitmq_all_stays(tmp_path: Path, kept: Path) -> None:
     assert command.err.startswith("error: no RabbitMQ at 127.0.0.1:1")
 
 
-async def test_only_what_was_set_aside_is_published(tmp_path: Path, segment: Path) -> None:
-    command = await journal(tmp_path, "publish", str(segment), BRIDGE_AMQP_URL=NOWHERE)
-    assert command.err.endswith("stays: this is no message that was set aside\n")
+async def test_only_what_was_set_aside_is_published(
+    tmp_path: Path, kept: Path, segment: Path
+) -> None:
+    for path in (segment, kept / f"{7:020}"):
+        command = await journal(tmp_path, "publish", str(path), BRIDGE_AMQP_URL=NOWHERE)
+        assert command.process.returncode == 1
+        assert f"error: {path} was not published: " in command.err
     assert await asyncio.to_thread(segment.exists)
+
+
+async def test_a_file_is_known_by_its_name_alone_in_its_own_folder(
+    amqp_url: str, kept: Path
+) -> None:
+    keep(kept, n2=CALLBACK.encode())
+    dumped = await journal(kept, "dump", "--json", f"{2:020}")
+    published = await journal(kept, "publish", f"{2:020}", BRIDGE_AMQP_URL=amqp_url)
+    assert [each["message_id"] for each in objects(dumped)] == ["m-2"]
+    assert (published.process.returncode, left(kept)) == (0, [])
+
+
+async def test_a_slot_may_be_named_as_the_journal(
+    amqp_url: str, tmp_path: Path, kept: Path
+) -> None:
+    keep(kept, n2=CALLBACK.encode())
+    (kept.parent / "lock").touch()
+    slot = {"BRIDGE_AMQP_URL": amqp_url, "BRIDGE_JOURNAL_PATH": str(kept.parent)}
+    command = await journal(tmp_path, "publish", **slot)
+    assert (command.process.returncode, left(kept)) == (0, [])
+
+
+@pytest.mark.usefixtures("logging_as_before")
+async def test_what_is_published_and_stays_is_said_to_be_published(
+    amqp_url: str, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, *, missing_ok: bool) -> None:
+        raise PermissionError(errno.EACCES, f"Permission denied, {missing_ok}", str(path))
+
+    keep(kept, n2=CALLBACK.encode())
+    path = kept / f"{2:020}"
+    # Here, as nothing but the disk stands in for another: root may remove all.
+    monkeypatch.setattr(Path, "unlink", refused)
+    words = ["journal", "publish", str(path)]
+    result = await asyncio.to_thread(
+        CliRunner().invoke, main, words, env={"BRIDGE_AMQP_URL": amqp_url}
+    )
+    assert f"{path}: published, m-2" in result.output
+    assert f"{path} was published, and cannot be removed: Permission denied" in result.output
+    assert (result.exit_code, left(kept)) == (1, [2])
+
+
+async def test_a_time_that_no_calendar_has_hides_no_other_record(tmp_path: Path) -> None:
+    stored = CALLBACK.encode()
+    at = stored.index(b"x-received-msl") + len(b"x-received-msl")
+    late = stored[:at] + (2**60).to_bytes(8, "big") + stored[at + 8 :]
+    async with bridge(tmp_path) as running:
+        for payload in (stored, late, stored):
+            await running.running.journal.store(payload)
+    command = await journal(tmp_path, "dump", "--json")
+    assert [each.get("message_id") for each in objects(command)] == ["m-2", None, "m-2"]
+    assert objects(command)[1]["unreadable_bytes"] == len(late)
 
 
 async def test_what_is_confirmed_does_not_wait(amqp_url: str, tmp_path: Path) -> None:

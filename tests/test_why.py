@@ -8,10 +8,11 @@ from pathlib import Path
 
 import aio_pika
 
-from bridge import openim, why, why_text
+from bridge import openim, set_aside, why, why_text
 from bridge.broker import connect
 from bridge.contract import AfterAddFriend
-from bridge.message import Ids
+from bridge.message import Ids, Message
+from bridge.segments import Record
 from bridge.topology import BRIDGE as EXCHANGES
 from bridge.topology import CALLBACKS, REFUSED, dead_letter_queue
 from consumers.registry import Handlers, Reject, Retry, Unavailable
@@ -19,6 +20,7 @@ from tests.brokers import Address
 from tests.commands import BRIDGE, Command, ran
 from tests.policies import commands, written
 from tests.running import NOWHERE, Bridge, bridge, eventually, settings
+from tests.test_forwarder import poisonous
 from tests.test_outcomes import raising, taking, tells
 from tests.test_worker import channel_to, declared, working
 
@@ -290,6 +292,28 @@ async def test_what_is_no_message_hides_none_in_the_journal(tmp_path: Path) -> N
     (life,) = found.lives.values()
     assert life.journal == str(tmp_path / "journal" / "0")
     assert re.search(r"^2 records in .*/journal/0/\S+ are no messages$", found.problems[0])
+
+
+async def test_what_was_set_aside_is_found_even_if_only_its_ids_can_be_read(
+    tmp_path: Path,
+) -> None:
+    async with bridge(tmp_path, NOWHERE) as running:
+        await posted(running, "op")
+    slot = tmp_path / "journal" / "0"
+    good = Message(
+        id="m", routing_key="x", command=FRIEND, received_ms=1, body=BODY, operation_id="good"
+    )
+    for number, (payload, wanted) in enumerate(
+        ((good.encode(), "good"), (poisonous(), "poison"))
+    ):
+        file = await asyncio.to_thread(set_aside.keep, slot, Record(number, payload))
+        life, said = await told(tmp_path, NOWHERE, wanted)
+        assert life.set_aside == str(file)
+        assert said[0].startswith(f"RabbitMQ would not have it, so it was set aside: {file}")
+
+
+def test_a_time_that_no_calendar_has_is_unknown() -> None:
+    assert why_text.moment(2**60) == why_text.moment(-1) == "at an unknown time"
 
 
 async def test_the_verdict_of_a_before_callback_is_told(

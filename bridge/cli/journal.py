@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from bridge import logs, mark, reading, segments, set_aside
+from bridge import logs, mark, reading, republishing, set_aside
 from bridge.broker import ConnectionLost
 from bridge.cli.grammar import BODY, JSON, progress
 from bridge.commands import FAILED, echo, fail, own_settings, run, show
 from bridge.layout import NotAMessage
 from bridge.logs import printable
 from bridge.message import decode, ids_of
-from bridge.reading import Slot
+from bridge.reading import Slot, folders
+from bridge.republishing import NotPublished
 from bridge.segments import Damage, Record
-from bridge.set_aside import NotPublished
 
 
 @click.group("journal")
@@ -116,20 +116,33 @@ def publish(files: tuple[Path, ...], *, as_json: bool) -> None:
     settings = own_settings()
     logs.set_up("text", "error")
     failed = False
-    for path in files or set_aside.files(_folder()):
+    for path in files or [each for slot in folders(_folder()) for each in set_aside.kept(slot)]:
         try:
-            message = set_aside.read(path)
-            run(set_aside.publish(settings, message))
-            path.unlink()
+            if not set_aside.is_one(path):
+                raise NotPublished("it is no message that was set aside")  # noqa: TRY301
+            message = set_aside.read(path).payload
+            run(republishing.publish(settings, message))
         except (ConnectionLost, NotAMessage, NotPublished, OSError) as error:
-            click.echo(f"error: {printable(str(path))} stays: {error}", err=True)
+            click.echo(f"error: {printable(str(path))} was not published: {error}", err=True)
             failed = True
-        else:
-            ids = ids_of(message)
-            line = f"{printable(str(path))}: published, {ids['message_id']}"
-            show({"published": str(path)} | ids, line, as_json=as_json)
+            continue
+        _show_published(path, ids_of(message), as_json=as_json)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            click.echo(
+                f"error: {printable(str(path))} was published, and cannot be removed:"
+                f" {error.strerror}; published again it comes again",
+                err=True,
+            )
+            failed = True
     if failed:
         sys.exit(FAILED)
+
+
+def _show_published(path: Path, ids: dict[str, str], *, as_json: bool) -> None:
+    line = f"{printable(str(path))}: published, {ids['message_id']}"
+    show({"published": str(path)} | ids, line, as_json=as_json)
 
 
 def _folder() -> Path:
@@ -151,8 +164,8 @@ def _records(
     for path in files:
         if not path.is_file():
             fail(f"there is no file {path}")
-        if path.parent.name == segments.SET_ASIDE:
-            yield Record(int(path.name) if path.name.isdigit() else 0, path.read_bytes())
+        if set_aside.is_one(path):
+            yield set_aside.read(path)
         else:
             yield from _of(path, damage, waiting=waiting)
     if not files:
