@@ -183,9 +183,8 @@ def unknown(name: str, what: str, known: list[str] | tuple[str, ...]) -> str:
     """Say that a name is none of those known, and which may have been meant."""
     spelled = {each.lower(): each for each in known}
     nearest = difflib.get_close_matches(name.lower(), spelled, 1)
-    hint = (
-        f"did you mean {spelled[nearest[0]]}?" if nearest else f"known are {', '.join(known)}"
-    )
+    others = f"known are {', '.join(known)}" if known else "there is none"
+    hint = f"did you mean {spelled[nearest[0]]}?" if nearest else others
     return f"{name} is not a {what}; {hint}"
 
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -67,7 +68,7 @@ class Answer:
     reply: bytes = b""
 
     unreachable: bool = False
-    """Whether nobody listens there."""
+    """Whether no connection came about."""
 
 
 class Times:
@@ -252,7 +253,7 @@ def _authorization(url: URL) -> dict[str, str]:
 def _in_words(failure: Exception) -> str:
     """Say why there was no answer, without the URL: its path is a secret."""
     if isinstance(failure, aiohttp.ClientConnectorError):
-        return f"nobody listens at {failure.host}:{failure.port}: {failure.strerror}"
+        return _unconnected(f"{failure.host}:{failure.port}", failure)
     if isinstance(failure, TimeoutError):
         return f"no answer within {TIMEOUT.total:g} s"
     if isinstance(failure, aiohttp.TooManyRedirects):
@@ -260,6 +261,14 @@ def _in_words(failure: Exception) -> str:
     if isinstance(failure, aiohttp.InvalidURL):
         return "redirected to no URL"
     return f"no answer: {failure}"
+
+
+def _unconnected(where: str, failure: aiohttp.ClientConnectorError) -> str:
+    if isinstance(failure, aiohttp.ClientConnectorCertificateError):
+        return f"the certificate of {where} is not trusted: {failure.certificate_error}"
+    if isinstance(failure, ssl.SSLError):
+        return f"{where} does not speak TLS, or none that fits: {failure.os_error}"
+    return f"nobody listens at {where}: {failure.strerror}; is the receiver running?"
 
 
 @asynccontextmanager

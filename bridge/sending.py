@@ -25,7 +25,7 @@ class CannotSend(Exception):
 
 
 class NoReceiver(Exception):
-    """Nobody listens where the callbacks should go."""
+    """No connection comes about to where the callbacks should go; the message says why."""
 
 
 def callback(name: str) -> Callback:
@@ -110,7 +110,7 @@ async def send(
         see: Called with each answer.
 
     Raises:
-        NoReceiver: nobody listens there.
+        NoReceiver: no connection came about.
 
     """
 

@@ -5,7 +5,7 @@ pkg/common/webhook of v3.8): it says nothing about keys that it does not know, n
 settings without effect.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any, TypeAlias
@@ -29,6 +29,8 @@ TIMEOUT = 5
 
 LONGEST = 15
 """Seconds after which OpenIM gives up, whatever its file says."""
+
+_FIELDS = ("enable", "timeout", "failedContinue", "attentionIds", "deniedTypes")
 
 Block: TypeAlias = Mapping[str, Any]
 
@@ -137,32 +139,29 @@ def unclear(file: CommentedMap) -> list[str]:
 
 def respelt(file: CommentedMap) -> dict[str, str]:
     """Give the keys that OpenIM takes whatever their case, and how its own file has them."""
-    names = {name.lower(): name for name in ("url", UNUSED, *EVENTS_BY_KEY)}
-    own = {key: names.get(key.lower(), key) for key in file if isinstance(key, str)}
-    return {key: name for key, name in own.items() if key != name}
+    found = _respelt(file, ("url", UNUSED, *EVENTS_BY_KEY))
+    for key, block in file.items():
+        if isinstance(block, dict):
+            fields = _respelt(block, _FIELDS)
+            found |= {f"{key}.{name}": own for name, own in fields.items()}
+    return found
+
+
+def _respelt(block: Block, names: Iterable[str]) -> dict[str, str]:
+    own = {name.lower(): name for name in names}
+    taken = {key: own.get(str(key).lower(), key) for key in block}
+    return {key: name for key, name in taken.items() if key != name}
 
 
 def check(file: CommentedMap, wanted: Wanted) -> list[Finding]:
-    """Say what is wrong in a file, and what has no effect, line by line."""
-    found = [*_url(file.get("url"), wanted)]
-    if not enabled(file):
-        found.append(Finding("url", "no callback is enabled, so OpenIM sends nothing"))
-    for key, block in file.items():
-        if key in EVENTS_BY_KEY:
-            found += _shape(key, block)
-        elif key == UNUSED and _is_on(block):
-            found.append(
-                Finding(key, "OpenIM never calls it; enable afterRevokeMsg", is_problem=False)
-            )
-        elif key not in {"url", UNUSED, *respelt(file)}:
-            found.append(Finding(str(key), unknown(str(key), "callback of OpenIM", _KEYS)))
-    found += [
+    """Say what is wrong in a file, and what has no effect, line by line.
+
+    Of a file with keys in another case only these are named: the rest goes by names.
+    """
+    found = [
         Finding(key, f"must be written {own}: OpenIM takes it for that, and no other tool does")
         for key, own in respelt(file).items()
-    ]
-    for key in [event.config_key for event in enabled(file)]:
-        found += _timeout(key, file[key].get("timeout", 0), wanted)
-        found += _without_effect(key, file[key])
+    ] or _content(file, wanted)
     placed = [replace(each, line=_line(file, each.key)) for each in found]
     return sorted(placed, key=lambda each: each.line)
 
@@ -189,9 +188,6 @@ def moved(url: str, to: str) -> str:
     return str(place.with_port(other.port))
 
 
-_KEYS = tuple(EVENTS_BY_KEY)
-
-
 def _is_on(block: object) -> bool:
     return isinstance(block, dict) and block.get("enable") is True
 
@@ -206,6 +202,19 @@ def _line(file: CommentedMap, key: str) -> int:
         line = block.lc.key(name)[0]
         block = block[name]
     return int(line) + 1
+
+
+def _content(file: CommentedMap, wanted: Wanted) -> Iterator[Finding]:
+    yield from _url(file.get("url"), wanted)
+    if not enabled(file):
+        yield Finding("url", "no callback is enabled, so OpenIM sends nothing")
+    for key, block in file.items():
+        if key in EVENTS_BY_KEY:
+            yield from _block(key, block, wanted)
+        elif key == UNUSED and _is_on(block):
+            yield Finding(key, "OpenIM never calls it; enable afterRevokeMsg", is_problem=False)
+        elif key not in {"url", UNUSED}:
+            yield Finding(str(key), unknown(str(key), "callback of OpenIM", [*EVENTS_BY_KEY]))
 
 
 def _url(text: object, wanted: Wanted) -> Iterator[Finding]:
@@ -242,21 +251,29 @@ def _kept_out(url: URL, wanted: Wanted) -> str:
     return ""
 
 
-def _shape(key: str, block: object) -> Iterator[Finding]:
+def _block(key: str, block: object, wanted: Wanted) -> Iterator[Finding]:
     if not isinstance(block, dict):
         yield Finding(key, "must have enable and timeout under it")
-    elif not isinstance(block.get("enable"), bool):
+        return
+    if not isinstance(block.get("enable"), bool):
         yield Finding(f"{key}.enable", "must be true or false")
-
-
-def _timeout(key: str, timeout: object, wanted: Wanted) -> Iterator[Finding]:
-    where = f"{key}.timeout"
-    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
+    where, timeout = f"{key}.timeout", block.get("timeout", 0)
+    if not _is_seconds(timeout):
         yield Finding(where, f"must be a whole number of seconds, such as {TIMEOUT}")
-    elif timeout == 0 or timeout > LONGEST:
-        yield Finding(
-            where, f"OpenIM gives up after {LONGEST} s all the same", is_problem=False
-        )
+    elif _is_on(block):
+        yield from _patience(where, timeout, wanted)
+    if _is_on(block):
+        yield from _without_effect(key, block)
+
+
+def _is_seconds(timeout: object) -> bool:
+    return isinstance(timeout, int) and not isinstance(timeout, bool) and timeout >= 0
+
+
+def _patience(where: str, timeout: int, wanted: Wanted) -> Iterator[Finding]:
+    if timeout == 0 or timeout > LONGEST:
+        text = f"OpenIM gives up after {LONGEST} s all the same"
+        yield Finding(where, text, is_problem=False)
     elif timeout <= wanted.patience:
         yield Finding(
             where,

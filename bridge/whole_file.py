@@ -8,7 +8,9 @@ from pathlib import Path
 
 
 def replace(path: Path, text: str, mode: int) -> None:
-    """Replace what a file says, durably; owner and mode stay, and a link to it stays a link.
+    """Replace what a file says, durably; a link to it stays a link.
+
+    Owner, mode and line ends stay.
 
     Args:
         path: Where it is; its folder has to be writable, too.
@@ -23,9 +25,13 @@ def replace(path: Path, text: str, mode: int) -> None:
     before = path.stat() if path.exists() else None
     if before and not path.is_file():
         raise OSError(errno.EINVAL, "is no plain file", str(path))
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    line_end = "\r\n" if before and b"\r\n" in path.read_bytes() else "\n"
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path.parent)) from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline=line_end) as file:
             if before:
                 _give(file.fileno(), path, before)
             else:

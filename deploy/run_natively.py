@@ -69,8 +69,8 @@ def main() -> None:
 def port(variable: str = "BRIDGE_PORT") -> int:
     """The port that a variable sets."""
     number = os.environ.get(variable, PORTS[variable])
-    if not number.isdecimal():
-        raise CannotStart(f"{variable} is {number!r}, which is no port")
+    if not number.isdecimal() or not 0 < int(number) < 2**16:
+        raise CannotStart(f"{variable} is {number!r}, which is no port: 1 to 65535 are")
     return int(number)
 
 

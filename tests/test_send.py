@@ -1,9 +1,13 @@
 """Being OpenIM from the command line: `openim-bridge send`."""
 
+import asyncio
 import re
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
+from yarl import URL
 
 from bridge import openim
 from tests.commands import BRIDGE, Command, ran, started
@@ -223,6 +227,26 @@ async def test_send_says_in_a_sentence_that_nobody_listens(tmp_path: Path) -> No
     assert re.fullmatch(
         r"error: nobody listens at 127\.0\.0\.1:1: .*; is the receiver running\?\n", error
     )
+
+
+async def test_send_tells_a_receiver_without_tls_from_none(tmp_path: Path) -> None:
+    async with bridge(tmp_path) as running:
+        url = running.url.replace("http:", "https:")
+        code, _, error = await send("AfterAddFriend", "--url", url, folder=tmp_path)
+    assert code == 4
+    assert error.startswith(f"error: {URL(url).authority} does not speak TLS")
+
+
+async def test_send_says_that_a_certificate_is_not_trusted(tmp_path: Path) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(server)
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=server) as own:
+        port = own.sockets[0].getsockname()[1]
+        url = f"https://127.0.0.1:{port}/callbackExample"
+        code, _, error = await send("AfterAddFriend", "--url", url, folder=tmp_path)
+    assert code == 4
+    assert error.startswith(f"error: the certificate of 127.0.0.1:{port} is not trusted: ")
+    assert "self-signed certificate" in error or "unable to get local issuer" in error
 
 
 async def test_send_goes_on_when_the_receiver_goes_away(tmp_path: Path) -> None:

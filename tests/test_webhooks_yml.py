@@ -89,6 +89,22 @@ def test_what_loses_callbacks_is_a_problem(edit: tuple[str, str], key: str, says
     assert found[key].is_problem
 
 
+def test_all_that_is_said_of_keys_in_another_case_is_how_to_write_them() -> None:
+    enabled = AGREE.replace("false", "true")
+    text = edited(("url:", "URL:"), (enabled, enabled.replace("enable", "Enable")))
+    found = {each.key: each.text for each in findings(text)}
+    assert found.keys() == {"URL", "afterAddFriendAgree.Enable"}
+    assert "must be written url:" in found["URL"]
+    assert "must be written enable:" in found["afterAddFriendAgree.Enable"]
+
+
+@pytest.mark.parametrize("timeout", ["5s", "-1", "5.5", "'5'"])
+def test_openim_reads_what_is_not_enabled_too(timeout: str) -> None:
+    disabled = "afterQuitGroup:\n  enable: false\n  timeout: "
+    (found,) = findings(edited((f"{disabled}5", f"{disabled}{timeout}")))
+    assert (found.key, found.is_problem) == ("afterQuitGroup.timeout", True)
+
+
 @pytest.mark.parametrize(
     ("edit", "key", "says"),
     [

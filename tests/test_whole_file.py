@@ -35,6 +35,19 @@ def test_what_is_no_plain_file_is_left_alone(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+def test_line_ends_stay(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"one\r\ntwo\r\n")
+    whole_file.replace(file, "one\nthree\n", 0o600)
+    assert file.read_bytes() == b"one\r\nthree\r\n"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        whole_file.replace(tmp_path / "none" / "file", "new", 0o600)
+    assert error.value.filename == str(tmp_path / "none")
+
+
 @pytest.fixture
 def no_room() -> Iterator[None]:
     """Let no file of this process have more than 4 KiB."""

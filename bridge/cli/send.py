@@ -61,7 +61,7 @@ def send(  # noqa: PLR0913  # the options of a command
     try:
         run(sending.send(where(url), callbacks, times, sent, see))
     except sending.NoReceiver as error:
-        fail(f"{error}; is the receiver running?", UNREACHABLE)
+        fail(str(error), UNREACHABLE)
     finally:
         if sent.times.count > 1:
             show(sending.summary_as_json(sent), sending.summary(sent), as_json=as_json)

@@ -73,7 +73,7 @@ def _listed(values: Mapping[str, Any], operator: Operator, lists: Lists) -> Valu
     if "value" in values:
         raise Mistake("value and list are both there; keep one of them")
     if name not in lists:
-        raise Mistake(unknown(name, "list", list(lists) or ["none"]))
+        raise Mistake(unknown(name, "list", list(lists)))
     if str not in operator.takes:
         raise Mistake(f"{values['op']} compares with {_named(operator.takes)}, not with a list")
     return lists[name]

@@ -274,7 +274,7 @@ def condition(**keys: object) -> str:
         ),
         (
             condition(field="sendID", op="is", list="staff"),
-            "[[rules]] r: where 1: staff is not a list; known are none",
+            "[[rules]] r: where 1: staff is not a list; there is none",
         ),
         (
             '[lists.staff]\nentries = ["7"]\n'
