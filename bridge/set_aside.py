@@ -61,4 +61,5 @@ def read(path: Path) -> Record:
         OSError: there is none.
 
     """
-    return Record(int(path.name[:20]), path.read_bytes())
+    whole = path.resolve()
+    return Record(int(whole.name[:20]), whole.read_bytes())
