@@ -50,8 +50,7 @@ def kept(slot: Path) -> list[Path]:
 
 def is_one(path: Path) -> bool:
     """Say whether a path is of such a file, by its name and its folder's."""
-    whole = path.resolve()
-    return whole.parent.name == FOLDER and whole.name[:20].isdigit()
+    return path.parent.name == FOLDER and path.name[:20].isdigit()
 
 
 def read(path: Path) -> Record:
@@ -61,5 +60,4 @@ def read(path: Path) -> Record:
         OSError: there is none.
 
     """
-    whole = path.resolve()
-    return Record(int(whole.name[:20]), whole.read_bytes())
+    return Record(int(path.name[:20]), path.read_bytes())

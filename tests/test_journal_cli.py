@@ -188,6 +188,15 @@ async def test_a_file_is_known_by_its_name_alone_in_its_own_folder(
     assert (published.process.returncode, left(kept)) == (0, [])
 
 
+async def test_what_a_link_leads_to_is_published_and_removed(
+    amqp_url: str, tmp_path: Path, kept: Path
+) -> None:
+    keep(kept, n2=CALLBACK.encode())
+    (tmp_path / "look").symlink_to(kept / f"{2:020}")
+    published = await journal(tmp_path, "publish", "look", BRIDGE_AMQP_URL=amqp_url)
+    assert (published.process.returncode, left(kept)) == (0, [])
+
+
 async def test_a_slot_may_be_named_as_the_journal(
     amqp_url: str, tmp_path: Path, kept: Path
 ) -> None:
@@ -253,4 +262,4 @@ async def test_a_file_that_is_none_of_a_journal_is_refused(tmp_path: Path) -> No
     missing = await journal(tmp_path, "dump", "missing")
     assert (other.process.returncode, missing.process.returncode) == (3, 1)
     assert "is not a journal segment" in other.err
-    assert "there is no file missing" in missing.err
+    assert f"there is no file {tmp_path}/missing" in missing.err

@@ -28,10 +28,3 @@ def test_what_a_crash_left_unfinished_is_none(tmp_path: Path) -> None:
     assert set_aside.kept(tmp_path) == [file]
     assert set_aside.read(set_aside.keep(tmp_path, Record(8, b"half"))).payload == b"half"
     assert len(set_aside.kept(tmp_path)) == 2
-
-
-def test_a_link_to_one_is_one_whatever_its_name(tmp_path: Path) -> None:
-    link = tmp_path / "look"
-    link.symlink_to(set_aside.keep(tmp_path, Record(7, b"whole")))
-    assert set_aside.is_one(link)
-    assert set_aside.read(link) == Record(7, b"whole")

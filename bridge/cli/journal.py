@@ -18,6 +18,14 @@ from bridge.reading import Slot, folders
 from bridge.republishing import NotPublished
 from bridge.segments import Damage, Record
 
+FILES = click.argument(
+    "files",
+    nargs=-1,
+    metavar="[FILE]...",
+    type=click.Path(resolve_path=True, path_type=Path),
+)
+"""Where a file is tells what it is, so that a link to it would not do."""
+
 
 @click.group("journal")
 def group() -> None:
@@ -82,7 +90,7 @@ def _show_damage(damage: Damage, *, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@FILES
 @click.option("--waiting", is_flag=True, help="Only what is not confirmed.")
 @BODY
 @JSON
@@ -103,7 +111,7 @@ def dump(files: tuple[Path, ...], *, waiting: bool, body: bool, as_json: bool) -
 
 
 @group.command()
-@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path))
+@FILES
 @JSON
 def publish(files: tuple[Path, ...], *, as_json: bool) -> None:
     """Publish what was set aside, and remove each file once RabbitMQ has the message.
