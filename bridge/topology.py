@@ -13,13 +13,12 @@
 
     openim.refused (fanout ─► queue of the same name, whose messages expire back into
     openim.callbacks): what one full queue would not take, out of the others' way
-
     openim.sub.<name>, bound to openim.callbacks: the queue of another team
     openim.archive, bound to openim.received: a stream of every callback, for some days
     openim.outcomes (fanout ─► stream of the same name): what came of each attempt
 
-    openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages
-    expire into openim.retry (direct) and so return to the queue they left)
+    openim.wait.<seconds>s (fanout ─► queue of the same name, whose messages expire into
+    openim.retry (direct) and so return to the queue they left; else, to openim.unrouted)
 
 Names and arguments are stated here, but for openim.sub (`bridge.downstream`), openim.questions
 (`bridge.questions`) and openim.outcomes (`bridge.outcomes`); `bridge.broker` declares them.
@@ -39,7 +38,7 @@ CALLBACKS = "openim.callbacks"
 """The topic exchange that gets them all from there, and that subscriptions bind to."""
 
 UNROUTED = "openim.unrouted"
-"""Alternate exchange of CALLBACKS, and the queue that keeps what it gets."""
+"""Alternate exchange of CALLBACKS and RETRY, and the queue that keeps what it gets."""
 
 REFUSED = "openim.refused"
 """Fanout exchange and queue for what a full queue behind CALLBACKS refused. From there
@@ -247,7 +246,8 @@ def wait_exchange(seconds: int) -> str:
 SUBSCRIPTIONS = Topology(
     exchanges=(
         Exchange(name=DEAD_LETTERS, kind="direct"),
-        Exchange(name=RETRY, kind="direct"),
+        # What no queue takes would hold up all that waits.
+        Exchange(name=RETRY, kind="direct", arguments={"alternate-exchange": UNROUTED}),
         Exchange(name=WORKERS, kind="fanout"),
         *(Exchange(name=wait_exchange(wait), kind="fanout") for wait in SCHEDULE),
     ),

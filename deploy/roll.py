@@ -41,7 +41,7 @@ def another(service: str, count: int) -> None:
     before = docker("compose", "ps", "--all", "--quiet", service).split()
     try:
         docker(
-            *("compose", "up", "--detach", "--wait", "--no-deps", "--no-recreate"),
+            *("compose", "up", "--detach", "--wait", "--no-recreate"),
             *("--scale", f"{service}={count}", service),
         )
     except SystemExit:

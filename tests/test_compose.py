@@ -196,6 +196,11 @@ def test_whose_forwarded_for_counts_is_the_proxy_alone() -> None:
     assert f" {STACK['name']}_callbacks\n" in described
 
 
+def test_who_replaces_the_receivers_does_not_replace_the_proxy() -> None:
+    # Compose replaces whatever depends on what it replaces.
+    assert "depends_on" not in SERVICES["proxy"]
+
+
 def test_the_proxy_speaks_no_other_http_than_openim() -> None:
     proxy = (ROOT / "deploy/haproxy/haproxy.cfg").read_text(encoding="utf-8")
     assert "    bind :10006 proto h1\n" in proxy
@@ -223,7 +228,7 @@ def test_a_broker_or_database_that_is_away_stops_nobody_from_starting() -> None:
     needed = {
         (name, other)
         for name in ("receiver", "consumers", "api", "console", "proxy")
-        for other, how in SERVICES[name]["depends_on"].items()
+        for other, how in SERVICES[name].get("depends_on", {}).items()
         if how.get("required", True)
     }
     assert {other for _, other in needed} == {"secrets"}

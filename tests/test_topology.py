@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import aio_pika
 import aiohttp
 import pytest
 from yarl import URL
@@ -13,11 +14,23 @@ from bridge.broker import connect
 from bridge.deliveries import NotAllowed
 from bridge.inspection import wanted
 from bridge.queues import ready
-from bridge.topology import BRIDGE, CALLBACKS, UNROUTED, Binding, Exchange, Topology, quorum
+from bridge.rights import SHARED
+from bridge.topology import (
+    BRIDGE,
+    CALLBACKS,
+    RETRY,
+    UNROUTED,
+    Binding,
+    Exchange,
+    Topology,
+    quorum,
+    wait_exchange,
+)
 from tests.brokers import Address, OwnBroker, virtual_host
 from tests.commands import BRIDGE as PROGRAM
 from tests.commands import CONSUMERS, Command, ran
-from tests.running import bridge, settings, until
+from tests.running import bridge, eventually, settings, until
+from tests.test_worker import channel_to, count
 
 Run: TypeAlias = Callable[..., Awaitable[Command]]
 
@@ -144,6 +157,19 @@ async def test_without_the_management_api_it_says_what_it_did_not_see(
 
 
 @pytest.mark.broker
+async def test_what_waits_for_a_queue_that_is_gone_holds_up_nobody(amqp_url: str) -> None:
+    await declared(amqp_url, SHARED)
+    async with channel_to(amqp_url) as channel:
+        here = await channel.declare_queue("here")
+        await here.bind(RETRY, "here")
+        exchange = await channel.get_exchange(wait_exchange(1))
+        # RabbitMQ has so many on their way at a time.
+        for key in [*["gone"] * 32, "here"]:
+            await exchange.publish(aio_pika.Message(key.encode()), key)
+    await eventually(lambda: count(amqp_url, "here"), lambda there: there == 1)
+    await eventually(lambda: count(amqp_url, UNROUTED), lambda there: there == 32)
+
+
 async def test_workers_have_one_too_with_their_handlers_queues(
     amqp_url: str, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 # and rights anew. The workers own the database; what others may do there is in rights.sql.
 set -euo pipefail
 psql --variable=ON_ERROR_STOP=1 --no-psqlrc --quiet --username=postgres --dbname=postgres \
+  --variable=postgres="$(</run/secrets/postgres-password)" \
   --variable=consumers="$(</run/secrets/consumers-password)" \
   --variable=api="$(</run/secrets/api-password)" \
   --variable=console="$(</run/secrets/console-password)" \
@@ -10,6 +11,7 @@ psql --variable=ON_ERROR_STOP=1 --no-psqlrc --quiet --username=postgres --dbname
 SELECT format('CREATE ROLE %I LOGIN', name)
   FROM unnest(ARRAY['consumers', 'api', 'console', 'operator']) AS name
   WHERE name NOT IN (SELECT rolname FROM pg_roles) \gexec
+ALTER ROLE postgres PASSWORD :'postgres';
 ALTER ROLE consumers PASSWORD :'consumers';
 ALTER ROLE api PASSWORD :'api';
 ALTER ROLE console PASSWORD :'console';

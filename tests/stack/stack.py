@@ -89,9 +89,7 @@ async def roll(service: str) -> None:
 
 async def replace(service: str) -> None:
     """Stop the container of a service in good order, and make another."""
-    await docker(
-        "compose", "up", "--detach", "--wait", "--no-deps", "--force-recreate", service
-    )
+    await docker("compose", "up", "--detach", "--wait", "--force-recreate", service)
 
 
 async def published(service: str, port: int) -> str:
