@@ -17,6 +17,9 @@ SUSPICIOUS = 2
 """Deliveries that ended without being settled, after which one is handled alone: if it takes
 the process down, it takes no others along, which would come nearer to the delivery limit."""
 
+PATIENT = 4
+"""Attempts that a job gets, with the waits between them, however many wait for its key."""
+
 GATHERING = 0.05
 """Seconds before a suspect begins: others come together, and one is picked."""
 
@@ -69,8 +72,8 @@ class Lanes:
     """The jobs of one subscription.
 
     Args:
-        most_behind: Jobs that may wait behind a held one of their key before it is tried at
-            once: they take the room of other keys.
+        most_behind: Jobs that may wait behind one of their key that goes on failing: they take
+            the room of other keys, so it is tried at once then, for the last time.
 
     """
 
@@ -95,7 +98,7 @@ class Lanes:
             self._ready.put_nowait(job)
         else:
             self._lanes[job.key].append(job)
-            if job.key in self._held and self.crowded(job.key):
+            if job.key in self._held and self.crowded(self._held[job.key][1]):
                 self._let_go(job.key)
 
     async def next(self) -> Job:
@@ -122,9 +125,10 @@ class Lanes:
         loop = asyncio.get_running_loop()
         self._held[job.key] = loop.call_later(seconds, self._let_go, job.key), job
 
-    def crowded(self, key: str) -> bool:
-        """Say whether too many wait for a key."""
-        return len(self._lanes.get(key, ())) >= self._most_behind
+    def crowded(self, job: Job) -> bool:
+        """Say whether too many wait for the key of a job that has failed often enough."""
+        behind = len(self._lanes.get(job.key, ()))
+        return job.attempt > PATIENT and behind >= self._most_behind
 
     def _let_go(self, key: str) -> None:
         timer, job = self._held.pop(key)

@@ -44,7 +44,8 @@ class Retry(Exception):
 
     Args:
         reason: Kept with the message, for people.
-        after: How long to wait at least; without it, the schedule says.
+        after: How long to wait at least, but never longer than the longest wait there is: ten
+            minutes, or 15 seconds in an ordered subscription. Without it, the schedule says.
 
     Raises:
         TypeError: `after` is no timedelta, but a number of seconds, say.

@@ -2,7 +2,8 @@
 
     handled                   commit, then ack
     Retry, or another error   a copy to the wait queue of its step, then ack; in an ordered
-                              subscription its key is held, and it is tried again here
+                              subscription its key is held, and it is tried again here,
+                              less often if too many others wait for it
     Reject, unreadable        a copy to the dead letters, then ack
     no attempt left           the same
     Unavailable, no database  the subscription pauses, then the same attempt again
@@ -154,17 +155,18 @@ class Settling:
     async def _settle_failed(self, job: Job, error: BaseException, tried: Tried) -> None:
         if isinstance(error, Reject):
             await self._bury(job, error, tried)
-        elif self.handlers.ordered and self._may_hold(job):
-            self._hold(job, error, tried)
-            return
-        elif self.handlers.ordered or job.attempt > len(SCHEDULE):
+        elif self.handlers.ordered:
+            if job.attempt <= len(HOLDS) and not self.lanes.crowded(job):
+                self._hold(job, error, tried)
+                return
+            if job.attempt <= len(HOLDS):
+                error.add_note("given up early, as too many others of its key wait")
+            await self._bury(job, error, tried)
+        elif job.attempt > len(SCHEDULE):
             await self._bury(job, error, tried)
         else:
             await self._try_later(job, error, tried)
         self._settled(job)
-
-    def _may_hold(self, job: Job) -> bool:
-        return job.attempt <= len(HOLDS) and not self.lanes.crowded(job.key)
 
     def _hold(self, job: Job, error: BaseException, tried: Tried) -> None:
         """Try again here after a while; only deliveries of the same key wait for it."""

@@ -8,7 +8,7 @@ from pamqp import commands
 
 from bridge.intake import Delivery, Intake
 from bridge.wire import Line
-from consumers.lanes import Job, Lanes, Source
+from consumers.lanes import PATIENT, Job, Lanes, Source
 from consumers.partitions import share
 from tests.running import until
 
@@ -64,17 +64,23 @@ async def test_a_held_key_keeps_its_place() -> None:
     assert await names(lanes, 1) == ["a2"]
 
 
-async def test_a_crowded_key_is_held_no_longer() -> None:
+@pytest.mark.parametrize(("attempt", "let_go"), [(PATIENT, False), (PATIENT + 1, True)])
+async def test_a_crowded_key_is_held_no_longer_once_it_has_failed_often(
+    attempt: int, *, let_go: bool
+) -> None:
     lanes = Lanes(most_behind=2)
     lanes.put(job("a1", "a"))
-    lanes.hold(await lanes.next(), 1000)
+    first = await lanes.next()
+    first.attempt = attempt
+    lanes.hold(first, 1000)
     lanes.put(job("a2", "a"))
     again = begun(lanes)
     await settled()
     assert not again.done()
     lanes.put(job("a3", "a"))
-    assert (await again).delivery.message_id == "a1"
-    assert lanes.crowded("a")
+    await settled()
+    assert (again.done(), lanes.crowded(first)) == (let_go, let_go)
+    again.cancel()
 
 
 async def test_what_comes_from_a_closing_source_is_not_begun() -> None:

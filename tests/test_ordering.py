@@ -12,10 +12,11 @@ import pytest
 from bridge import topology
 from bridge.contract import AfterUserOnline, partition
 from consumers.context import Context
+from consumers.lanes import PATIENT
 from consumers.registry import Handlers
 from tests.line import line_to
 from tests.running import until
-from tests.test_worker import channel_to, count, working
+from tests.test_worker import channel_to, count, taken_from, working
 
 ONLINE = "callbackAfterUserOnlineCommand"
 PARTITIONS = 16
@@ -170,3 +171,38 @@ async def test_what_fails_for_good_is_a_dead_letter_and_its_key_goes_on(
         await publish(amqp_url, ["user1"], range(4))
         await until(lambda: seen.numbers["user1"] == [0, 2, 3])
     assert await count(amqp_url, topology.dead_letter_queue("in_order")) == 1
+
+
+async def test_an_event_of_a_busy_key_is_tried_again_in_its_place(
+    amqp_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    seen = Seen()
+    seen.fail.add(("user1", 0))
+    async with worker(amqp_url, seen, "one", tmp_path):
+        await until(lambda: partitions_told(caplog) == [EVERYTHING])
+        await publish(amqp_url, ["user1"], range(16))
+        await until(lambda: caplog.messages.count("key held") == PATIENT - 1)
+        seen.fail.clear()
+        await until(lambda: seen.in_order(["user1"], 16))
+    assert await left(amqp_url) == 0
+
+
+async def test_an_event_that_holds_up_too_many_is_given_up_early_and_says_so(
+    amqp_url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("consumers.settling.HOLDS", (*[0.05] * PATIENT, 1000))
+    seen = Seen()
+    seen.fail.add(("user1", 0))
+    async with worker(amqp_url, seen, "one", tmp_path):
+        await until(lambda: partitions_told(caplog) == [EVERYTHING])
+        await publish(amqp_url, ["user1"], range(16))
+        await until(lambda: seen.numbers["user1"] == list(range(1, 16)))
+    letter = await taken_from(amqp_url, topology.dead_letter_queue("in_order"))
+    assert letter.headers["x-last-error"] == (
+        "ValueError: not yet; given up early, as too many others of its key wait"
+    )
