@@ -132,7 +132,8 @@ async def _tables(transaction: AsyncConnection) -> str:
         raise Wrong(
             f"missing: {', '.join(lacking)}",
             means="another version made these tables, and what writes to them fails",
-            remedy="docs/changelog.md says what has changed; start workers of one version",
+            remedy="docs/changelog.md says what has changed; start workers of one version. A"
+            " table of your own you change by ALTER TABLE: workers make tables, and alter none",
         )
     missing = len(database.METADATA.tables) - len(there)
     return f"{len(there)} are there; a worker makes {missing} more" if missing else "all there"

@@ -18,6 +18,7 @@ from bridge.contract import AfterAddFriend
 from bridge.rights import SHARED
 from consumers import database, dead_letter_audit, desk
 from consumers.dead_letters import MOST_GROUPS, OTHERS, Groups, Letter, Wanted
+from consumers.desk import PAGE
 from consumers.registry import Handlers, Reject, Retry
 from tests.brokers import OwnBroker
 from tests.commands import CONSUMERS, Command, ran, started
@@ -422,6 +423,25 @@ async def test_a_replay_whose_broker_dies_says_so_and_loses_nothing(
     assert code == 4
     assert command.err.startswith("error: ")
     assert command.err.count("\n") == 1
+
+
+async def test_a_replay_says_so_where_somebody_else_has_the_others(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    await set_up(amqp_url)
+    await bury(amqp_url, (letter(f"m{number:03}") for number in range(PAGE + 20)))
+    words = ("dead-letters", "replay", SHOP, "--all", "--rate", "400")
+    async with (
+        started(CONSUMERS, *words, folder=tmp_path, CONSUMERS_AMQP_URL=amqp_url) as command,
+        channel_to(amqp_url) as channel,
+    ):
+        await eventually(lambda: count(amqp_url, WORK), bool)
+        looking = await channel.get_queue(DEAD)
+        held = [await looking.get() for _ in range(20)]
+        code = await command.ended()
+    assert (code, len(held)) == (5, 20)
+    assert command.out.endswith(f"replayed {PAGE} of {PAGE + 20}\n")
+    assert command.err.startswith("error: 20 letters are left")
 
 
 async def test_an_interrupted_replay_says_how_far_it_came(

@@ -11,6 +11,7 @@ from bridge import logs
 from bridge.broker import Broker, connect
 from bridge.cli.grammar import BODY, JSON, Tell, confirm, count, progress, rate
 from bridge.commands import (
+    PARTLY,
     UNREACHABLE,
     echo,
     fail,
@@ -157,6 +158,12 @@ def _settle(act: Act, choice: Choice, rate: float | None = None) -> None:
             _run(_settled(settings, act, names, choice.wanted, rate, done))
     finally:
         show({verb: done.count}, f"{verb} {done.count:,} of {found:,}", as_json=as_json)
+    if done.count < found:
+        fail(
+            f"{found - done.count:,} letters are left, as somebody else has taken them or looks"
+            " at them just now: call this again",
+            PARTLY,
+        )
 
 
 @dataclass
