@@ -10,7 +10,7 @@ import time
 from asyncio import Event as Signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -29,7 +29,7 @@ from consumers.database import Database
 from consumers.lanes import Job, Lanes, Source
 from consumers.outcome import DeadLetter, Handled, Outcome, Paused, Tried, Waits
 from consumers.pause import Pause
-from consumers.registry import EventT, Handlers
+from consumers.registry import EventT, Handler, Handlers
 from consumers.settings import Worker as Settings
 from consumers.settling import Settling
 
@@ -75,7 +75,7 @@ class Trial:
         Args:
             event: As OpenIM would send it.
             message_id: A new one unless given; the same twice is a redelivery.
-            attempt: 6 is the last.
+            attempt: 6 is the last, of ordered handlers 7.
 
         """
         named = message_id or self._ids.mint()
@@ -88,45 +88,69 @@ class Trial:
         return await self._settled(deliveries, 1) if deliveries else []
 
     async def _settled(self, deliveries: Sequence[Delivery], attempt: int) -> list[Outcome]:
-        outcomes: dict[Delivery, Outcome] = {}
-        complete = Signal()
+        attempts = _Attempts(self)
+        await attempts.make(deliveries, attempt)
+        return [attempts.outcomes[delivery] for delivery in deliveries]
 
-        def note(job: Job, outcome: Outcome, _tried: Tried) -> None:
-            outcomes.setdefault(job.delivery, outcome)
-            if len(outcomes) == len(deliveries):
-                complete.set()
 
-        settling = Settling(
-            handlers=self.handlers,
-            lanes=Lanes(most_behind=1),
-            pause=Pause(self.handlers.subscription),
-            database=self.database,
+class _Attempts:
+    """One attempt of each delivery, and what came of it."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.outcomes: dict[Delivery, Outcome] = {}
+        self._paused = Signal()
+        self._settling = Settling(
+            handlers=trial.handlers,
+            lanes=_OneAttempt(most_behind=1),
+            pause=Pause(trial.handlers.subscription),
+            database=trial.database,
             copier=_NoCopies(),
             settings=Settings(),
-            note=note,
+            note=self._note,
         )
+
+    async def make(self, deliveries: Sequence[Delivery], attempt: int) -> None:
+        source = Source(queue="")
+        lanes = self._settling.lanes
+        batches: dict[str, list[Task]] = {}
+        for delivery in deliveries:
+            lanes.put(Job(delivery, source, delivery.message_id, attempt))
+            job = await lanes.next()
+            found = await self._settling.read(job)
+            if found is None:
+                continue
+            handler, event = found
+            tasks = batches.setdefault(handler.name, [])
+            tasks.append(Task(job, event))
+            if handler.batching is None or len(tasks) == handler.batching.most:
+                await self._handle(handler, batches.pop(handler.name))
+        for handler in self._settling.handlers.batches:
+            if left := batches.get(handler.name):
+                await self._handle(handler, left)
+
+    async def _handle(self, handler: Handler, tasks: Sequence[Task]) -> None:
+        self._paused.clear()
+        # The pause of one event is none of the next one's time.
+        settling = replace(self._settling, pause=Pause(self._settling.handlers.subscription))
         # What pauses would be tried for ever; its first outcome is the answer.
-        await first_of(_work(settling, deliveries, attempt), complete.wait())
-        return [outcomes[delivery] for delivery in deliveries]
+        await first_of(settling.handle(handler, tasks), self._paused.wait())
+        # A batch that failed goes on one by one, of which the first may have paused.
+        for task in tasks:
+            if task.job.delivery not in self.outcomes:
+                await self._handle(handler, [task])
+
+    def _note(self, job: Job, outcome: Outcome, _tried: Tried) -> None:
+        self.outcomes[job.delivery] = outcome
+        if isinstance(outcome, Paused):
+            self._paused.set()
 
 
-async def _work(settling: Settling, deliveries: Sequence[Delivery], attempt: int) -> None:
-    source = Source(queue="")
-    batches: dict[str, list[Task]] = {}
-    for delivery in deliveries:
-        settling.lanes.put(Job(delivery, source, delivery.message_id, attempt))
-        job = await settling.lanes.next()
-        found = await settling.read(job)
-        if found is None:
-            continue
-        handler, event = found
-        tasks = batches.setdefault(handler.name, [])
-        tasks.append(Task(job, event))
-        if handler.batching is None or len(tasks) == handler.batching.most:
-            await settling.handle(handler, batches.pop(handler.name))
-    for handler in settling.handlers.batches:
-        if left := batches.get(handler.name):
-            await settling.handle(handler, left)
+class _OneAttempt(Lanes):
+    """Makes no second attempt at what waits for one."""
+
+    def hold(self, job: Job, seconds: float) -> None:  # noqa: ARG002  # as Lanes has it
+        """Be done with it, or it would come in place of the next."""
+        self.done(job)
 
 
 class _NoCopies(Copier):

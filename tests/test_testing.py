@@ -1,6 +1,7 @@
 """Handlers can be tried without a broker, and meet there what they meet in a worker."""
 
 import sys
+from asyncio import timeout
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +12,19 @@ from sqlalchemy import text
 
 from bridge.contract import EVENTS, AfterAddFriend, AfterAddFriendAgree, AfterSendMsg, Event
 from bridge.openim import UnknownSample
+from bridge.topology import HOLDS
 from consumers.registry import Context, Handlers, Reject, Retry, Unavailable
 from consumers.testing import DeadLetter, Handled, Paused, Waits, recorded, without_broker
 from tests.commands import ran
 from tests.documented import BLOCKS
+
+SOON = 10.0
+"""Seconds in which a trial ends that nothing holds up."""
+
+
+def by(users: Sequence[str]) -> list[Event]:
+    """Give a request of each user's."""
+    return [recorded(AfterAddFriend, from_user_id=user) for user in users]
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
@@ -109,11 +119,98 @@ async def test_batches_are_handled_together() -> None:
             raise Reject("bad")
 
     users = ["a", "b", "bad", "c", "d"]
-    events = [recorded(AfterAddFriend, from_user_id=user) for user in users]
     async with without_broker(handlers) as trial:
-        outcomes = await trial.handle_all(events)
+        outcomes = await trial.handle_all(by(users))
     assert outcomes == [Handled(), Handled(), DeadLetter("Reject: bad"), Handled(), Handled()]
     assert sizes == [2, 2, 1, 1, 1]
+
+
+async def test_what_pauses_holds_up_nothing_behind_it() -> None:
+    called: list[str] = []
+    handlers = Handlers("pausing")
+
+    @handlers.on(AfterAddFriend)
+    async def note(event: AfterAddFriend) -> None:
+        called.append(event.from_user_id)
+        if event.from_user_id.startswith("away"):
+            raise Unavailable("away")
+
+    users = ["away", "a", "away too", "away as well", "b"]
+    async with without_broker(handlers) as trial, timeout(SOON):
+        outcomes = await trial.handle_all(by(users))
+    paused = Paused("Unavailable: away")
+    assert outcomes == [paused, Handled(), paused, paused, Handled()]
+    assert called == users
+
+
+async def test_a_batch_that_pauses_holds_up_no_other() -> None:
+    handlers = Handlers("batches")
+
+    @handlers.on_batch(AfterAddFriend, most=2)
+    async def note(events: Sequence[AfterAddFriend]) -> None:
+        if "away" in [event.from_user_id for event in events]:
+            raise Unavailable("away")
+
+    async with without_broker(handlers) as trial, timeout(SOON):
+        outcomes = await trial.handle_all(by(["away", "a", "b"]))
+    paused = Paused("Unavailable: away")
+    assert outcomes == [paused, paused, Handled()]
+
+
+async def test_one_that_pauses_of_a_failed_batch_holds_up_no_other() -> None:
+    sizes: list[int] = []
+    handlers = Handlers("batches")
+    errors = {"bad": Reject("bad"), "away": Unavailable("away")}
+
+    @handlers.on_batch(AfterAddFriend, most=4)
+    async def note(events: Sequence[AfterAddFriend]) -> None:
+        sizes.append(len(events))
+        if error := errors.get(events[0].from_user_id):
+            raise error
+
+    async with without_broker(handlers) as trial, timeout(SOON):
+        outcomes = await trial.handle_all(by(["bad", "away", "a", "b"]))
+    assert outcomes == [
+        *(DeadLetter("Reject: bad"), Paused("Unavailable: away")),
+        *(Handled(), Handled()),
+    ]
+    assert sizes == [4, 1, 1, 1, 1]
+
+
+async def test_one_that_waits_does_not_come_in_place_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its key is free again before the next event is handled."""
+    monkeypatch.setattr("consumers.settling.HOLDS", (0,))
+    called: list[str] = []
+    handlers = Handlers("ordered", ordered=True)
+
+    @handlers.on(AfterAddFriend)
+    async def note(event: AfterAddFriend) -> None:
+        called.append(event.from_user_id)
+        if event.from_user_id == "odd":
+            raise ValueError("odd")
+
+    users = ["odd", "a", "b"]
+    async with without_broker(handlers) as trial:
+        outcomes = await trial.handle_all(by(users))
+    assert outcomes == [Waits("ValueError: odd", 0), Handled(), Handled()]
+    assert called == users
+
+
+@pytest.mark.parametrize(
+    ("attempt", "outcome"),
+    [(6, Waits("ValueError: odd", HOLDS[-1])), (7, DeadLetter("ValueError: odd"))],
+)
+async def test_ordered_handlers_have_seven_attempts(attempt: int, outcome: object) -> None:
+    handlers = Handlers("ordered", ordered=True)
+
+    @handlers.on(AfterAddFriend)
+    async def fail(_event: AfterAddFriend) -> None:
+        raise ValueError("odd")
+
+    async with without_broker(handlers) as trial:
+        assert await trial.handle(recorded(AfterAddFriend), attempt=attempt) == outcome
 
 
 async def test_the_documented_handler_passes_its_documented_tests(tmp_path: Path) -> None:
