@@ -1,19 +1,20 @@
-"""Bringing callbacks of the past to one queue, and to nobody else."""
+"""Bringing callbacks of the past to one queue or subscription, and to nobody else."""
 
 import asyncio
+import itertools
+import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
 
 from bridge import archive, downstream, fields
 from bridge.archive import Progress
 from bridge.broker import Broker, BrokerError, ConnectionLost, Delivery, connect
 from bridge.queues import ready
 from bridge.settings import Receiver as Settings
-from bridge.topology import ARCHIVE
+from bridge.topology import partition_name, work_queue
 from bridge.waiting import first_of
 
 EXAMPLES = 5
@@ -25,12 +26,15 @@ CAREFUL = 1000
 ROUTING_KEY, REPLAYED = "x-routing-key", "x-replayed"
 """Headers of a copy: the routing key that it came with, and when it was replayed."""
 
-To: TypeAlias = Callable[[Delivery], str]
-"""Names the queue that a callback is for."""
+_SUBSCRIPTIONS = (work_queue(""), downstream.PREFIX)
+"""What the names of our queues that may be replayed to begin with; all others of ours have a
+work of their own, which copies would disturb."""
+
+_PARTITION = re.compile(r"(openim\.(?:work|sub)\.[^.]+)\.p[0-9]{2}")
 
 
 class NoQueue(Exception):
-    """There is no queue of that name to replay to."""
+    """There is no queue of that name, or it is none to replay to; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,10 @@ class Found:
     end: str
     """Mark in the archive up to which all this was found."""
 
+    queues: tuple[str, ...]
+    """Where it shall go: one queue, or the partitions of an ordered subscription. None: it is
+    not known yet."""
+
 
 async def find(
     settings: Settings, wanted: Wanted, progress: Progress, queue: str = ""
@@ -99,10 +107,11 @@ async def find(
         settings: Whose RabbitMQ it is.
         wanted: What to look for.
         progress: Told how many of the archive were looked at.
-        queue: The one that it shall go to, if it may be missing.
+        queue: The one that it shall go to, or the name that an ordered subscription's queues
+            share; "" if that is not known yet.
 
     Raises:
-        NoQueue: it is missing, or is the archive itself.
+        NoQueue: it is missing, or is none to replay to.
         NoArchive: there is no archive.
         BrokerError: no connection, or it was lost.
 
@@ -118,23 +127,54 @@ async def find(
                 if len(examples) < EXAMPLES:
                     examples.append(delivery)
 
+    _check(queue)
     async with _connected(settings) as broker:
-        if queue == ARCHIVE or (queue and await ready(broker, queue) is None):
-            raise NoQueue(f"there is no queue {queue} to replay to")
+        queues = await _queues(broker, queue) if queue else ()
         past = await archive.as_it_is(broker, settings.confirm_timeout)
         await first_of(broker.until_lost(), count_all())
-    return Found(wanted=wanted, count=count, examples=tuple(examples), end=past.end)
+    return Found(
+        wanted=wanted, count=count, examples=tuple(examples), end=past.end, queues=queues
+    )
+
+
+def _check(queue: str) -> None:
+    if queue.startswith("openim.") and not queue.startswith(_SUBSCRIPTIONS):
+        raise NoQueue(
+            f"{queue} is no queue to replay to: of those that begin with openim. only the ones"
+            f" of subscriptions are, {' and '.join(each + '<name>' for each in _SUBSCRIPTIONS)}"
+        )
+    if partition := _PARTITION.fullmatch(queue):
+        raise NoQueue(
+            f"{queue} is one partition of an ordered subscription: name its queue without the"
+            f" partition, {partition[1]}, and each copy goes to the partition of its key"
+        )
+
+
+async def _queues(broker: Broker, queue: str) -> tuple[str, ...]:
+    """Give the queue itself, or the partitions of the ordered subscription."""
+    if await ready(broker, queue) is not None:
+        return (queue,)
+    found: list[str] = []
+    if queue.startswith(_SUBSCRIPTIONS):
+        for number in itertools.count():
+            partition = f"{queue}.{partition_name(number)}"
+            if await ready(broker, partition) is None:
+                break
+            found.append(partition)
+    if not found:
+        raise NoQueue(f"there is no queue {queue} to replay to")
+    return tuple(found)
 
 
 async def publish(
-    settings: Settings, found: Found, to: To, rate: float, progress: Progress
+    settings: Settings, found: Found, queues: Sequence[str], rate: float, progress: Progress
 ) -> int:
     """Publish what was found, oldest first, each confirmed before the next; count it.
 
     Args:
         settings: Whose RabbitMQ it is.
         found: By `find`.
-        to: Names each one's queue, which must exist.
+        queues: Where to: one, or the partitions of an ordered subscription. They must exist.
         rate: Messages a second, at most.
         progress: Told how many it has been.
 
@@ -156,7 +196,7 @@ async def publish(
                 await asyncio.sleep(begun + count / rate - time.monotonic())
                 key = delivery.headers.get(ROUTING_KEY, delivery.routing_key)
                 await copier.publish(
-                    *(delivery, "", to(delivery), headers | {ROUTING_KEY: key}),
+                    *(delivery, "", _queue_of(key, queues), headers | {ROUTING_KEY: key}),
                     settings.confirm_timeout,
                 )
                 count += 1
@@ -168,6 +208,13 @@ async def publish(
     except BrokerError as error:
         raise ConnectionLost(f"{error}; {count:,} were replayed before") from error
     return count
+
+
+def _queue_of(routing_key: object, queues: Sequence[str]) -> str:
+    """Give the queue that a callback of this key would have come to."""
+    last = str(routing_key).rpartition(".p")[2]
+    # What is malformed has no partition.
+    return queues[int(last) % len(queues) if last.isdecimal() else 0]
 
 
 def _connected(settings: Settings) -> AbstractAsyncContextManager[Broker]:

@@ -89,8 +89,9 @@ async def test_commands_go_by_the_same_files(tmp_path: Path, url: URL, files: Fi
         (BRIDGE, "topology", "apply", "--yes"),
         (BRIDGE, "topology", "verify"),
         (BRIDGE, "topology", "plan"),
-        (BRIDGE, "replay", "--to", "openim.unrouted", "--dry-run"),
         (CONSUMERS, "topology", "plan"),
+        (CONSUMERS, "topology", "apply", "--yes"),
+        (BRIDGE, "replay", "--to", "openim.work.friend_verification", "--dry-run"),
     ):
         command = await ran(program, *words, folder=tmp_path, **ours)
         assert "is not trusted" not in command.err

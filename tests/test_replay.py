@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import AsyncIterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 from bridge import archive, openim
 from bridge.broker import connect
 from bridge.cli.main import main
-from bridge.topology import ARCHIVE, RECEIVED
+from bridge.topology import ARCHIVE, OUTCOMES, RECEIVED, REFUSED, UNROUTED, partition_name
 from tests.brokers import OwnBroker
 from tests.commands import BRIDGE, Command, ran
 from tests.running import Bridge, bridge, eventually, everything, until
@@ -39,6 +40,14 @@ async def taken(channel: AbstractChannel, queue: str = TARGET) -> list[AbstractI
     while message := await found.get(no_ack=True, fail=False):
         messages.append(message)
     return messages
+
+
+async def partitions(channel: AbstractChannel, name: str, count: int) -> list[str]:
+    """Declare the queues of an ordered subscription, bound to nothing; give their names."""
+    queues = [f"{name}.{partition_name(number)}" for number in range(count)]
+    for queue in queues:
+        await channel.declare_queue(queue, durable=True)
+    return queues
 
 
 async def post(running: Bridge, *names: str) -> None:
@@ -219,6 +228,7 @@ async def test_a_replay_ends_where_the_archive_ended_at_its_start(
     ("words", "sentence"),
     [
         (("--to", "nowhere"), "there is no queue nowhere to replay to"),
+        (("--to", "openim.work.shop"), "there is no queue openim.work.shop to replay to"),
         (("--to", "no\nwhere?"), "there is no queue no\nwhere? to replay to"),
         (("--to", "q" * 256), f"there is no queue {'q' * 256} to replay to"),
         (("--to", TARGET), f"there is no queue {ARCHIVE}: a receiver makes it"),
@@ -233,11 +243,72 @@ async def test_a_replay_without_a_queue_or_an_archive_is_refused(
     assert command.err.startswith(f"error: {sentence}")
 
 
-async def test_the_archive_is_not_replayed_into_itself(amqp_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "queue",
+    [
+        *(ARCHIVE, OUTCOMES, UNROUTED, REFUSED, "openim.wait.30s", "openim.questions.ask"),
+        *("openim.dead-letters.shop", "openim.workers", "openim.work", "openim.sub"),
+    ],
+)
+def test_a_queue_that_has_a_work_of_its_own_gets_no_copies(queue: str) -> None:
+    result: Result = CliRunner().invoke(main, ["replay", "--to", queue])
+    assert result.exit_code == 1
+    assert result.output == (
+        f"error: {queue} is no queue to replay to: of those that begin with openim. only the"
+        " ones of subscriptions are, openim.work.<name> and openim.sub.<name>\n"
+    )
+
+
+@pytest.mark.parametrize("queue", ["openim.work.shop", "openim.sub.my-shop"])
+def test_one_partition_alone_gets_no_copies(queue: str) -> None:
+    result: Result = CliRunner().invoke(main, ["replay", "--to", f"{queue}.p03"])
+    assert result.exit_code == 1
+    assert result.output == (
+        f"error: {queue}.p03 is one partition of an ordered subscription: name its queue"
+        f" without the partition, {queue}, and each copy goes to the partition of its key\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["openim.work.shop", "openim.sub.my-shop"])
+@pytest.mark.parametrize("count", [16, 3])
+async def test_copies_for_an_ordered_subscription_go_to_their_partitions(
+    amqp_url: str, tmp_path: Path, channel: AbstractChannel, name: str, count: int
+) -> None:
+    queues = await partitions(channel, name, count)
+    async with everything(amqp_url) as seen, bridge(tmp_path, amqp_url) as running:
+        await post(running, *POSTED, "AfterSendSingleMsg", "AfterCreateGroup")
+        exchange = await channel.get_exchange(RECEIVED, ensure=False)
+        await exchange.publish(aio_pika.Message(b"{}"), "malformed")
+        keys = [str(each.routing_key) for each in await seen.have(6)]
+        command = await replayed("--to", name, folder=tmp_path, amqp_url=amqp_url)
+    assert command.out.endswith("replayed 6\n"), command.err
+    wanted = [(key, int(key.partition(".p")[2] or 0) % count) for key in keys]
+    assert len({number for _, number in wanted}) > 1
+    assert [
+        (message.headers["x-routing-key"], number)
+        for number, queue in enumerate(queues)
+        for message in await taken(channel, queue)
+    ] == sorted(wanted, key=itemgetter(1))
+
+
+@pytest.mark.parametrize("name", ["openim.work.shop", "openim.sub.p03", "shop.p03"])
+async def test_a_queue_that_is_there_gets_all_copies(
+    amqp_url: str, tmp_path: Path, channel: AbstractChannel, name: str
+) -> None:
+    await partitions(channel, name, 1)
+    await channel.declare_queue(name, durable=True)
     async with bridge(tmp_path, amqp_url) as running:
-        await post(running, "AfterAddFriend")
-    command = await replayed("--to", ARCHIVE, folder=tmp_path, amqp_url=amqp_url)
-    assert command.err == f"error: there is no queue {ARCHIVE} to replay to\n"
+        await post(running, *POSTED)
+    await replayed("--to", name, folder=tmp_path, amqp_url=amqp_url)
+    assert commands(await taken(channel, name)) == POSTED
+
+
+async def test_a_queue_of_somebody_else_has_no_partitions(
+    amqp_url: str, tmp_path: Path, channel: AbstractChannel
+) -> None:
+    await partitions(channel, "shop", 1)
+    command = await replayed("--to", "shop", folder=tmp_path, amqp_url=amqp_url)
+    assert command.err == "error: there is no queue shop to replay to\n"
 
 
 async def test_a_full_queue_stops_a_replay_with_a_sentence(

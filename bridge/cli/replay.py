@@ -1,5 +1,6 @@
 """The command `openim-bridge replay`, and what others need of it."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import click
@@ -19,7 +20,7 @@ from bridge.cli.grammar import (
     yes,
 )
 from bridge.commands import echo, fail, own_settings, run, show
-from bridge.replay import CAREFUL, Found, To, Wanted
+from bridge.replay import CAREFUL, Found, Wanted
 from bridge.settings import Receiver as Settings
 
 RATE = 200.0
@@ -28,7 +29,7 @@ the past to do besides."""
 
 
 @click.command("replay")
-@click.option("--to", "queue", required=True, help="The one queue that gets the copies.")
+@click.option("--to", "queue", required=True, help="The queue that gets the copies.")
 @since("Received")
 @until("Received")
 @click.option(
@@ -64,6 +65,10 @@ def replay_(  # noqa: PLR0913  # the options of a command
     gets any. It ends where the archive ended when it began. A dry run counts them and shows
     five.
 
+    Of an ordered subscription name the queue without its partition, such as openim.work.shop:
+    each copy goes to the partition of its key. Queues that begin with openim. and are not a
+    subscription's, such as the archive, get none.
+
     Example: openim-bridge replay --to openim.work.shop --command 'friend.*' --since 2h
     """
     settings = own_settings()
@@ -81,7 +86,7 @@ def replay_(  # noqa: PLR0913  # the options of a command
         for delivery in found.examples:
             echo(line(delivery, with_body=False))
     else:
-        replayed(settings, found, lambda _: queue, rate, yes=yes, as_json=as_json)
+        replayed(settings, found, found.queues, rate, yes=yes, as_json=as_json)
 
 
 def looked_for(settings: Settings, wanted: Wanted, queue: str = "", *, as_json: bool) -> Found:
@@ -97,7 +102,13 @@ def looked_for(settings: Settings, wanted: Wanted, queue: str = "", *, as_json: 
 
 
 def replayed(  # noqa: PLR0913  # what, where to, and how
-    settings: Settings, found: Found, to: To, rate: float, *, yes: bool, as_json: bool
+    settings: Settings,
+    found: Found,
+    queues: Sequence[str],
+    rate: float,
+    *,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Replay what was found, having asked if it is much."""
     if found.count > CAREFUL:
@@ -105,7 +116,7 @@ def replayed(  # noqa: PLR0913  # what, where to, and how
     if not found.count:
         return
     with progress("replaying", found.count) as tell:
-        count = run(replay.publish(settings, found, to, rate, tell))
+        count = run(replay.publish(settings, found, queues, rate, tell))
     show({"replayed": count}, f"replayed {count:,}", as_json=as_json)
 
 

@@ -8,7 +8,6 @@ from typing import TextIO
 import click
 
 from bridge import downstream, logs, replay, subscriptions
-from bridge.broker import Delivery
 from bridge.cli.grammar import (
     DRY_RUN,
     JSON,
@@ -129,7 +128,7 @@ def subscribe(  # noqa: PLR0913  # the options of a command
         past = replay.Wanted(since=since, patterns=patterns)
         found = looked_for(settings, past, as_json=as_json)
         if not dry_run:
-            replayed(settings, found, _to(wanted), RATE, yes=yes, as_json=as_json)
+            replayed(settings, found, wanted.queues, RATE, yes=yes, as_json=as_json)
 
 
 async def _going(settings: Settings, wanted: Wanted) -> list[str]:
@@ -144,18 +143,6 @@ async def _going(settings: Settings, wanted: Wanted) -> list[str]:
 async def _subscribe(settings: Settings, wanted: Wanted) -> Subscribed:
     async with connected(settings) as (broker, api):
         return await subscriptions.subscribe(broker, api, wanted)
-
-
-def _to(wanted: Wanted) -> replay.To:
-    """Give for each callback the queue that it would have come to."""
-
-    def queue(delivery: Delivery) -> str:
-        key = delivery.headers.get(replay.ROUTING_KEY, delivery.routing_key)
-        last = key.rpartition(".p")[2]
-        partition = int(last) if wanted.partitions and last.isdecimal() else 0
-        return wanted.queues[partition % len(wanted.queues)]
-
-    return queue
 
 
 def _show(
