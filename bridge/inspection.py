@@ -33,6 +33,8 @@ class Difference:
     how: str
     """Such as `is missing`."""
     thing: Thing
+    by_policy: bool = False
+    """Whether a policy of RabbitMQ does it, and not how the thing was declared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,7 @@ def differences(
     there = {each["name"]: each for each in queues}
     for queue in wanted.queues:
         yield from _differs(queue, {"durable": True}, there.get(queue.name))
+        yield from _by_policy(queue, there.get(queue.name, {}))
     yield from _bindings(wanted, bindings)
 
 
@@ -144,6 +147,45 @@ def _differs(
 
 def _value(name: str, of: Mapping[str, Any]) -> str:
     return f"{name}={of[name]}" if name in of else f"no {name}"
+
+
+_BOUNDS = ("max-length", "max-length-bytes", "overflow")
+
+_LOSING = (
+    *("dead-letter-exchange", "dead-letter-routing-key", "delivery-limit", "expires"),
+    *_BOUNDS,
+    "message-ttl",
+)
+"""Keys of a policy by which RabbitMQ drops messages, or brings them elsewhere."""
+
+
+def _by_policy(queue: Queue, found: Mapping[str, Any]) -> Iterator[Difference]:
+    # A policy may well bound a stream, which drops its oldest messages in any case.
+    if queue.arguments["x-queue-type"] == "stream":
+        return
+    # RabbitMQ says [] where there is no policy, and nothing of a queue made just now.
+    policy: dict[str, str | int] = dict(found.get("effective_policy_definition") or {})
+    # What a full queue refuses stays with its publisher.
+    refuses = queue.arguments.get("x-overflow", policy.get("overflow")) == "reject-publish"
+    how = [
+        f"a policy has {key}={policy[key]}, wanted {queue.arguments.get(f'x-{key}', 'none')}"
+        for key in _LOSING
+        if key in policy
+        and not (refuses and key in _BOUNDS)
+        and _prevails(policy[key], queue.arguments.get(f"x-{key}"))
+    ]
+    if how:
+        yield Difference(
+            kind="different", what=named(queue), how="; ".join(how), thing=queue, by_policy=True
+        )
+
+
+def _prevails(of_policy: str | int, argument: str | int | None) -> bool:
+    """RabbitMQ goes by the smaller of two numbers, and by the argument of two texts."""
+    if isinstance(of_policy, int) and isinstance(argument, int):
+        return 0 <= of_policy < argument
+    # A delivery-limit of -1 is none.
+    return argument is None and of_policy != -1
 
 
 def _bindings(wanted: Topology, found: Described) -> Iterator[Difference]:

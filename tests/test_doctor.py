@@ -28,6 +28,7 @@ from tests.commands import BRIDGE as PROGRAM
 from tests.commands import ran
 from tests.line import line_to
 from tests.running import NOWHERE, bridge, eventually, settings
+from tests.test_topology import put_policy
 from tests.test_webhooks_yml import edited
 
 Findings = Mapping[str, Mapping[str, str]]
@@ -250,6 +251,27 @@ async def test_what_is_there_otherwise_is_named(
         tmp_path, BRIDGE_AMQP_URL=amqp_url, BRIDGE_MANAGEMENT_URL=broker.management_url
     )
     assert "exchange openim.received has type=direct, wanted type=topic" in str(found)
+
+
+async def test_a_policy_that_loses_messages_is_named(
+    broker: Address, amqp_url: str, tmp_path: Path
+) -> None:
+    await declared(amqp_url)
+    await put_policy(broker, amqp_url, "unrouted", {"max-length": 1})
+
+    async def look() -> Findings:
+        urls = {
+            "BRIDGE_AMQP_URL": amqp_url,
+            "BRIDGE_MANAGEMENT_URL": broker.management_url,
+        }
+        return (await examined(tmp_path, **urls))[1]
+
+    found = await eventually(look, lambda found: "a policy has" in found["topology"]["found"])
+    assert found["topology"]["found"].startswith(
+        "queue openim.unrouted a policy has max-length=1"
+    )
+    assert "drops callbacks" in found["topology"]["means"]
+    assert "list_policies" in found["topology"]["remedy"]
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from yarl import URL
 
 from bridge.broker import connect
 from bridge.deliveries import NotAllowed
-from bridge.inspection import wanted
+from bridge.inspection import differences, wanted
+from bridge.management import management
 from bridge.queues import ready
 from bridge.rights import SHARED
 from bridge.topology import (
@@ -107,6 +108,83 @@ async def test_what_is_there_otherwise_stays_and_the_rest_is_made(
         f"! exchange openim.callbacks has no alternate-exchange, {wanted}",
         "! queue openim.unrouted has x-max-length=1, wanted no x-max-length",
     ]
+
+
+async def put_policy(
+    broker: Address, amqp_url: str, pattern: str, definition: dict[str, str | int]
+) -> None:
+    """Make a policy for queues, as an operator would."""
+    vhost = URL(amqp_url).path.removeprefix("/")
+    policy = {"pattern": pattern, "definition": definition, "apply-to": "queues"}
+    async with aiohttp.ClientSession(raise_for_status=True) as api:
+        await api.put(f"{broker.management_url}/api/policies/{vhost}/test", json=policy)
+
+
+async def test_a_policy_that_loses_messages_is_a_difference(
+    topology: Run, broker: Address, amqp_url: str
+) -> None:
+    await topology("apply")
+    losing: dict[str, str | int] = {
+        "delivery-limit": 1,
+        "max-length": 1,
+        "message-ttl": 1000,
+        "overflow": "drop-head",
+    }
+    await put_policy(broker, amqp_url, r"^openim\.", losing)
+
+    async def verified() -> Command:
+        return await topology("verify")
+
+    left = await eventually(verified, lambda command: len(lines(command)) == 2)
+    unrouted, refused = lines(left)
+    assert unrouted == (
+        "! queue openim.unrouted a policy has delivery-limit=1, wanted none;"
+        " a policy has max-length=1, wanted none; a policy has overflow=drop-head, wanted none;"
+        " a policy has message-ttl=1000, wanted none"
+    )
+    assert refused == (
+        "! queue openim.refused a policy has delivery-limit=1, wanted none;"
+        " a policy has message-ttl=1000, wanted 5000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("queue", "definition"),
+    [
+        ("unrouted", {"max-length": 1, "overflow": "reject-publish"}),
+        ("refused", {"max-length-bytes": 1, "message-ttl": 5001}),
+        ("refused", {"dead-letter-exchange": "elsewhere", "overflow": "drop-head"}),
+        ("archive", {"max-age": "1h", "max-length-bytes": 1_000_000}),
+    ],
+)
+async def test_a_policy_that_loses_nothing_is_no_difference(
+    topology: Run, broker: Address, amqp_url: str, queue: str, definition: dict[str, str | int]
+) -> None:
+    await topology("apply")
+    await put_policy(broker, amqp_url, rf"^openim\.{queue}$", definition)
+
+    async def in_effect() -> list[object]:
+        async with management(broker.management_url, amqp_url, 20) as api:
+            return [each.get("effective_policy_definition") for each in await api.queues()]
+
+    await eventually(in_effect, lambda found: definition in found)
+    assert lines(await topology("verify")) == ["all is as wanted"]
+
+
+def test_a_policy_that_lifts_the_delivery_limit_is_no_difference() -> None:
+    """RabbitMQ 4 takes such a policy, older ones refuse it."""
+    limited = quorum("limited", delivery_limit=20)
+    queues = [
+        {
+            "name": each.name,
+            "durable": True,
+            "arguments": each.arguments,
+            "effective_policy_definition": {"delivery-limit": -1},
+        }
+        for each in (limited, quorum("free"))
+    ]
+    made = Topology(queues=(limited, quorum("free")))
+    assert list(differences(made, [], queues, [])) == []
 
 
 async def test_a_binding_that_nobody_wants_is_removed_if_asked_for(

@@ -24,6 +24,13 @@ def judged(found: Compared, count: int, program: str, means: str) -> str:
 
     """
     grave = [each for each in found.differences if not _is_harmless(each)]
+    if any(each.by_policy for each in grave):
+        raise Wrong(
+            _named(sorted(grave, key=lambda each: not each.by_policy)),
+            means="RabbitMQ drops callbacks that it has confirmed, or brings them elsewhere",
+            remedy="have the policy name other queues, or remove it: rabbitmqctl list_policies"
+            " and list_operator_policies show it",
+        )
     if grave:
         raise Wrong(
             _named(grave),
