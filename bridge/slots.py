@@ -9,6 +9,7 @@ Processes may share a folder for their journals. Each takes the first slot in it
 The lock ends with the process, however that ends.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -20,6 +21,17 @@ from bridge.segments import segments
 
 MOST = 64
 """Slots of a folder, and so processes that may share it."""
+
+
+_OTHER_FOLDER, _ROOM = "; name a folder that this user may write to", "; make room"
+
+_REMEDIES = {
+    errno.EACCES: _OTHER_FOLDER,
+    errno.EPERM: _OTHER_FOLDER,
+    errno.EROFS: _OTHER_FOLDER,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+}
 
 
 class JournalInUse(JournalBroken):
@@ -64,9 +76,9 @@ def opened(folder: Path, quota: int) -> Iterator[Journal]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "")
         raise JournalBroken(
-            f"no journal can be kept in {folder}: {error.strerror};"
-            " name a folder that this user may write to"
+            f"no journal can be kept in {folder}: {error.strerror}{remedy}"
         ) from error
     try:
         _lock(lock, folder)

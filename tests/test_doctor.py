@@ -8,7 +8,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from private_services import free_port, install
 from yarl import URL
 
 from bridge.broker import connect
-from bridge.doctor import checks
+from bridge.doctor import checks, machine
 from bridge.inspection import wanted
 from bridge.topology import BRIDGE, RECEIVED, Exchange, Topology
 from tests.brokers import Address, OwnBroker
@@ -274,23 +274,41 @@ async def test_a_policy_that_loses_messages_is_named(
     assert "list_policies" in found["topology"]["remedy"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one mebibyte."""
-    folder = tmp_path / "disk"
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """Give a disk with these options of tmpfs."""
     folder.mkdir()
-    made = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    made = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(made, check=False, capture_output=True).returncode:  # noqa: S603
         pytest.skip("mounts a disk: run it as root")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)  # noqa: S603, S607
 
 
-async def test_a_full_disk_is_named(small_disk: Path, tmp_path: Path) -> None:
-    code, found = await examined(tmp_path, BRIDGE_JOURNAL_PATH=str(small_disk / "journal"))
+async def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        code, found = await examined(tmp_path, BRIDGE_JOURNAL_PATH=str(disk / "journal"))
     assert (code, *states(found, "disk space", "disk speed")) == (1, "failed", "not tried")
     assert "is full: 1.0 MiB are free" in found["disk space"]["found"]
+    assert found["disk space"]["means"].startswith("once the segment that is being written is")
     assert explained(found["disk space"])
+
+
+async def test_a_disk_without_room_for_files_is_named(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=64m,nr_inodes=4") as disk:
+        code, found = await examined(tmp_path, BRIDGE_JOURNAL_PATH=str(disk / "journal"))
+    assert (code, *states(found, "disk space", "disk speed")) == (1, "failed", "not tried")
+    assert "has room for 3 more files only" in found["disk space"]["found"]
+    assert "remove files" in found["disk space"]["remedy"]
+
+
+def test_only_a_disk_that_counts_its_files_can_lack_room_for_them() -> None:
+    counts = [(0, 0), (100, 15), (100, 16)]
+    disks = [
+        os.statvfs_result((4096, 4096, 1, 1, 1, files, free, free, 0, 255))
+        for files, free in counts
+    ]
+    assert [machine.lacks_files(disk) for disk in disks] == [False, True, False]
 
 
 @asynccontextmanager
@@ -446,6 +464,24 @@ async def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     assert f"{segment.name} and 0 other places are damaged" in found["journal"]["found"]
     assert explained(found["journal"])
     assert segment.read_bytes() == data
+
+
+async def test_a_journal_that_cannot_be_read_is_not_to_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "journal" / "0" / f"{1:020}").mkdir(parents=True)
+    code, found = await examined(tmp_path)
+    assert (code, *states(found, "journal")) == (1, "failed")
+    assert "cannot be read" in found["journal"]["found"]
+    assert "10001" in found["journal"]["remedy"]
+    assert "move" not in found["journal"]["remedy"]
+
+
+async def test_a_receiver_without_rabbitmq_keeps_callbacks_while_there_is_room(
+    tmp_path: Path,
+) -> None:
+    async with bridge(tmp_path) as running:
+        _, found = await examined(tmp_path, BRIDGE_PORT=str(running.port))
+    assert states(found, "receiver") == ["warning"]
+    assert "as long as there is room, 0 by now" in found["receiver"]["means"]
 
 
 async def test_a_write_that_was_cut_off_is_no_damage(tmp_path: Path) -> None:

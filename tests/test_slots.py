@@ -1,5 +1,7 @@
 """Processes that share a folder have a journal each."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,28 @@ async def test_a_journal_in_use_cannot_be_opened_again(tmp_path: Path) -> None:
         slots.opened(tmp_path, QUOTA),
         pytest.raises(JournalInUse, match="in use by another process"),
         slots.opened(tmp_path, QUOTA),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EACCES, "Permission denied; name a folder that this user may write to"),
+        (errno.ENOSPC, "No space left on device; make room"),
+        (errno.ENOTDIR, "Not a directory"),
+    ],
+)
+async def test_a_folder_that_cannot_be_made_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with (
+        pytest.raises(JournalBroken, match=f"/0: {says}$"),
+        slots.opened(tmp_path / "0", QUOTA),
     ):
         pass
 

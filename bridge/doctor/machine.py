@@ -38,6 +38,10 @@ VERY_SLOW: Seconds = 0.5
 """A single sync that takes so long is one, however fast the others were."""
 
 
+FEW_FILES = 16
+"""A journal is some files of its own, and one more for every 16 MiB that wait."""
+
+
 async def software() -> str:
     """Look whether the libraries are those that have no known hole."""
     old = [each for line in importlib.metadata.requires(PACKAGE) or () if (each := _old(line))]
@@ -99,8 +103,18 @@ async def disk(settings: Settings) -> str:
     if free < SEGMENT_SIZE:
         raise Wrong(
             f"the disk of {folder} is full: {_bytes(free)} are free",
-            means="each callback waits for RabbitMQ's confirm instead, and is lost without",
+            means="once the segment that is being written is full, each callback waits for"
+            " RabbitMQ's confirm instead, and is lost without",
             remedy="make room, or name a folder on another disk by BRIDGE_JOURNAL_PATH",
+        )
+    if lacks_files(files := os.statvfs(folder)):
+        raise Wrong(
+            f"the disk of {folder} has room for {files.f_favail} more files only, however"
+            " many bytes are free",
+            means="once it has none, a receiver does not start there; for one that runs, each"
+            " callback waits for RabbitMQ's confirm instead, and is lost without",
+            remedy="remove files, or name a folder on another disk by BRIDGE_JOURNAL_PATH;"
+            " `df --inodes` counts them",
         )
     if free < wanted:
         raise Wrong(
@@ -110,6 +124,11 @@ async def disk(settings: Settings) -> str:
             warning=True,
         )
     return f"{_bytes(free)} free in {folder}"
+
+
+def lacks_files(disk: os.statvfs_result) -> bool:
+    """Say whether a disk has no room for more files; some, such as btrfs, count none."""
+    return disk.f_files > 0 and disk.f_favail < FEW_FILES
 
 
 async def sync(settings: Settings) -> str:
@@ -164,7 +183,14 @@ async def journal(settings: Settings) -> str:
     folder = Path(settings.journal_path)
     try:
         slots = await asyncio.to_thread(reading.slots, folder)
-    except (JournalBroken, OSError) as error:
+    except OSError as error:
+        raise Wrong(
+            f"it cannot be read: {error}",
+            means="a receiver of this user ends at its start, and what waits goes to nobody",
+            remedy="give the folder and its files to the receiver's user (10001 in containers),"
+            " or run this as that user; replace the disk if it is that",
+        ) from error
+    except JournalBroken as error:
         raise Wrong(
             str(error),
             means="a receiver that takes this slot ends at its start",

@@ -51,7 +51,8 @@ async def receiver(url: URL | None) -> str:
     if not broker.get("connected"):
         raise Wrong(
             f"the receiver at {where} is not connected to RabbitMQ: {broker.get('reason')}",
-            means=f"callbacks are answered and kept on disk, {journal.get('depth')} by now",
+            means="callbacks are answered and kept on disk as long as there is room,"
+            f" {journal.get('depth')} by now",
             remedy="mend what else is said here about RabbitMQ; it connects by itself",
             warning=True,
         )
