@@ -70,7 +70,7 @@ def is_handlers(error: BaseException) -> bool:
 def in_words(error: BaseException) -> str:
     """Say what was raised, so that it fits into a header: it may quote half a character."""
     try:
-        said = "; ".join(map(str, (error, *getattr(error, "__notes__", ()))))
+        said = str(error)
     except Exception as another:  # noqa: BLE001  # whatever an App's code does
         said = f"its text cannot be made, for {type(another).__name__}"
     text = f"{type(error).__name__}: {said}"[:LONGEST_REASON]

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CROWDED = "; given up early, as too many others of its key wait"
+"""Is said besides of what is given up before its last attempt."""
+
 HANDLED, DUPLICATE = Handled(), Handled(duplicate=True)
 
 
@@ -64,7 +67,7 @@ class Settling:
             event = decode(delivery.command, delivery.body)
             handler = self._handler(event)
         except (MalformedCallback, UnknownCommand, Reject) as error:
-            await self._bury(job, error, Tried("", time.time(), 0.0))
+            await self._bury(job, in_words(error), Tried("", time.time(), 0.0))
             self._settled(job)
             return None
         return handler, event
@@ -153,17 +156,14 @@ class Settling:
                 await called(handler, fresh, transaction)
 
     async def _settle_failed(self, job: Job, error: BaseException, tried: Tried) -> None:
-        if isinstance(error, Reject):
-            await self._bury(job, error, tried)
+        last = len(HOLDS if self.handlers.ordered else SCHEDULE)
+        if isinstance(error, Reject) or job.attempt > last:
+            await self._bury(job, in_words(error), tried)
+        elif self.handlers.ordered and self.lanes.crowded(job):
+            await self._bury(job, f"{in_words(error)}{CROWDED}", tried)
         elif self.handlers.ordered:
-            if job.attempt <= len(HOLDS) and not self.lanes.crowded(job):
-                self._hold(job, error, tried)
-                return
-            if job.attempt <= len(HOLDS):
-                error.add_note("given up early, as too many others of its key wait")
-            await self._bury(job, error, tried)
-        elif job.attempt > len(SCHEDULE):
-            await self._bury(job, error, tried)
+            self._hold(job, error, tried)
+            return
         else:
             await self._try_later(job, error, tried)
         self._settled(job)
@@ -184,25 +184,26 @@ class Settling:
         if isinstance(error, Retry) and error.after:
             at_least = error.after.total_seconds()
         fitting = [s for s in SCHEDULE[job.attempt - 1 :] if s >= at_least] or SCHEDULE[-1:]
-        await self._copy(job, wait_exchange(fitting[0]), job.source.queue, error, more=1)
+        reason = in_words(error)
+        await self._copy(job, wait_exchange(fitting[0]), job.source.queue, reason, more=1)
         _say("delivery waits", job, error, seconds=fitting[0])
-        self.note(job, Waits(in_words(error), fitting[0]), tried)
+        self.note(job, Waits(reason, fitting[0]), tried)
 
-    async def _bury(self, job: Job, error: BaseException, tried: Tried) -> None:
+    async def _bury(self, job: Job, reason: str, tried: Tried) -> None:
         """Put a copy into the dead letters, with the reason."""
         queue = dead_letter_queue(self.handlers.subscription)
-        await self._copy(job, DEAD_LETTERS, queue, error)
-        log.error("dead letter", extra=_facts(job, error))
-        self.note(job, DeadLetter(in_words(error)), tried)
+        await self._copy(job, DEAD_LETTERS, queue, reason)
+        log.error("dead letter", extra=_facts(job, reason))
+        self.note(job, DeadLetter(reason), tried)
 
     async def _copy(
-        self, job: Job, exchange: str, routing_key: str, error: BaseException, more: int = 0
+        self, job: Job, exchange: str, routing_key: str, reason: str, more: int = 0
     ) -> None:
         headers = job.delivery.headers
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         added = {
             "x-attempt": job.attempt + more,
-            "x-last-error": in_words(error),
+            "x-last-error": reason,
             "x-first-failure": headers.get("x-first-failure", now),
             "x-last-failure": now,
             "x-routing-key": headers.get("x-routing-key", job.delivery.routing_key),
@@ -232,9 +233,9 @@ def _say(what: str, job: Job, error: BaseException, *, seconds: float) -> None:
     log.warning(
         what,
         exc_info=None if isinstance(error, Retry) else error,
-        extra=_facts(job, error) | {"seconds": seconds},
+        extra=_facts(job, in_words(error)) | {"seconds": seconds},
     )
 
 
-def _facts(job: Job, error: BaseException) -> dict[str, Any]:
-    return ids(job) | {"attempt": job.attempt, "reason": in_words(error)}
+def _facts(job: Job, reason: str) -> dict[str, Any]:
+    return ids(job) | {"attempt": job.attempt, "reason": reason}
