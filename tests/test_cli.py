@@ -71,6 +71,23 @@ async def test_receive_never_tells_the_path(tmp_path: Path) -> None:
     assert "hunter2" not in str(answers) + command.err + command.out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--count", "1", "--id", ""), "'' after --id is empty"),
+        (("--id=",), "'--id=' is empty"),
+        (("",), "'' is empty"),
+        (("--id", "\udcff"), "'\\udcff' is not UTF-8"),
+    ],
+)
+async def test_words_that_nobody_means_are_refused(
+    words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    command = await ran(BRIDGE, "tail", *words, folder=tmp_path)
+    assert command.process.returncode == 2
+    assert f"Error: {said}\n" in command.err
+
+
 async def test_receive_stops_at_ctrl_c(tmp_path: Path) -> None:
     async with started(BRIDGE, "receive", folder=tmp_path, BRIDGE_PORT="0") as command:
         await listening_at(command)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from itertools import pairwise
 from math import isnan
 from typing import Any, TextIO, TypeAlias
 
@@ -68,11 +69,12 @@ class Program(click.Group):
         everything to an option that narrows something down; what is no text cannot be
         looked for, or printed.
         """
-        for word in [] if context.resilient_parsing else args:
+        for before, word in [] if context.resilient_parsing else pairwise(["", *args]):
             if any("\ud800" <= letter <= "\udfff" for letter in word):
                 raise click.UsageError(f"{word!a} is not UTF-8", context)
             if not word.strip(" ,") or re.fullmatch("--[a-z-]+=[ ,]*", word):
-                raise click.UsageError(f"{word!r} is empty", context)
+                where = f" after {before}" if before.startswith("-") else ""
+                raise click.UsageError(f"{word!r}{where} is empty", context)
         return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> object:

@@ -132,7 +132,8 @@ class RabbitMQ:
             raise self._wrong(
                 f"nobody listens at {self._where}: {error.strerror or error}",
                 f"start RabbitMQ, or correct host and port in {self._variable}: RabbitMQ has"
-                " 5672, or 5671 with amqps, unless told otherwise",
+                " 5672, or 5671 with amqps, unless told otherwise. In a cluster, start the"
+                " other nodes: one that sees no more than half of all stops listening",
             ) from error
         return f"{self._where} takes connections"
 
