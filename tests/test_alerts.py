@@ -11,6 +11,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from private_services import CannotStart, install
 from ruamel.yaml import YAML
 
@@ -37,6 +40,18 @@ def panels(path: Path) -> Iterator[str]:
     """Give the expressions of a dashboard."""
     for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
         yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def not_taken(written: object, read: object, place: str = "") -> Iterator[str]:
+    """Give the place of everything written that was not read as it is; more may have been."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        for key, value in written.items():
+            yield from not_taken(value, read.get(key), f"{place}/{key}")
+    elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        for number, (here, there) in enumerate(zip(written, read, strict=True)):
+            yield from not_taken(here, there, f"{place}/{number}")
+    elif written != read:
+        yield place
 
 
 def used() -> set[str]:
@@ -133,3 +148,11 @@ def test_a_dashboard_has_panels_that_say_what_they_show(path: Path) -> None:
     assert dashboard["uid"]
     assert all(panel["description"] and panel["targets"] for panel in shown)
     assert len(shown) > 10
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
+def test_grafana_knows_each_field_of_a_dashboard(path: Path) -> None:
+    plugins.register_default_plugins()
+    dashboard = json.loads(path.read_text(encoding="utf-8"))
+    read = JSONEncoder().encode(Dashboard.from_json(dashboard))
+    assert list(not_taken(dashboard, json.loads(read))) == []
