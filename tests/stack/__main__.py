@@ -1,7 +1,8 @@
 """Kills and replaces every container of a running Compose stack, and counts what was lost.
 
-OpenIM sends at a rate, whatever becomes of its callbacks. Where Prometheus is there, each kill
-also has to be told by an alert, and in the end none may be left.
+The lines of RabbitMQ and PostgreSQL are cut as well. OpenIM sends at a rate, whatever becomes
+of its callbacks. Where Prometheus is there, each kill also has to be told by an alert, and in
+the end none may be left.
 """
 
 import argparse
@@ -27,6 +28,10 @@ from tests.torture.callers import Callers
 from tests.torture.ledger import Counts, Fate, Ledger
 
 ROLLED = ("receiver", "consumers")
+
+KEEPERS = ("rabbitmq", "postgres")
+"""How the names of services begin that OpenIM never calls itself."""
+
 NOTICED = {"proxy", "receiver"}
 """Services whose end OpenIM may notice; not that of a receiver that is replaced."""
 
@@ -45,22 +50,23 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m tests.stack", description=__doc__)
     arguments.add_argument("--processes", type=int, default=8, help="of OpenIM; default 8")
     arguments.add_argument("--rate", type=float, default=300, help="a second; default 300")
+    arguments.add_argument("--cut", type=float, default=40, help="seconds; default 40")
     arguments.add_argument("--only", action="append", help="this service; may be repeated")
     chosen = arguments.parse_args()
     # That connections break is no news here.
     logging.disable()
-    wrong = run(_endure(chosen.processes, chosen.rate, chosen.only))
+    wrong = run(_endure(chosen.processes, chosen.rate, chosen.cut, chosen.only))
     for line in wrong:
         click.echo(f"WRONG: {line}")
     sys.exit(bool(wrong))
 
 
-async def _endure(processes: int, rate: float, only: list[str] | None) -> list[str]:
+async def _endure(processes: int, rate: float, cut: float, only: list[str] | None) -> list[str]:
     """Send load while everything happens in turn; give what must not be."""
     everything = await stack.containers()
     faults = [
         (name, act)
-        for name, act in _faults(everything)
+        for name, act in _faults(everything, cut)
         if only is None or name.split()[1] in only
     ]
     services = Counter(each.service for each in everything)
@@ -127,17 +133,22 @@ async def _left(prometheus: Prometheus) -> list[str]:
     return [f"still fires: {' '.join(alert)}" for alert in await prometheus.cleared()]
 
 
-def _faults(everything: list[stack.Container]) -> list[Fault]:
+def _faults(everything: list[stack.Container], cut: float) -> list[Fault]:
+    everything = sorted(everything, key=lambda each: each.name)
     kills = [
-        (f"kill {each.service} {each.name}", partial(stack.kill, each))
-        for each in sorted(everything, key=lambda each: each.name)
+        (f"kill {each.service} {each.name}", partial(stack.kill, each)) for each in everything
+    ]
+    cuts = [
+        (f"cut {each.service} {each.name}", partial(stack.cut, each, cut))
+        for each in everything
+        if each.service.startswith(KEEPERS)
     ]
     services = sorted({each.service for each in everything})
     rolls = [
         (f"roll {name}", partial(stack.roll if name in ROLLED else stack.replace, name))
         for name in services
     ]
-    return [*kills, *rolls]
+    return [*kills, *cuts, *rolls]
 
 
 async def _under_load(

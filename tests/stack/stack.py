@@ -74,8 +74,35 @@ async def kill(container: Container) -> None:
     async with asyncio.timeout(HEALTHY):
         while await _inspected(container, "{{.State.StartedAt}}") == begun:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        while await _inspected(container, "{{.State.Health.Status}}") != "healthy":  # noqa: ASYNC110
-            await asyncio.sleep(0.5)
+        await _well(container)
+
+
+async def cut(container: Container, seconds: float) -> None:
+    """Take a container off its networks for so long; return when it is well again.
+
+    Nobody is told, as when a machine is unplugged: heartbeats have to find out.
+    """
+    networks = await _networks(container)
+    for name in networks:
+        await docker("network", "disconnect", name, container.id)
+    await asyncio.sleep(seconds)
+    for name, each in networks.items():
+        aliases = [word for alias in each["Aliases"] for word in ("--alias", alias)]
+        await docker("network", "connect", *aliases, name, container.id)
+    async with asyncio.timeout(HEALTHY):
+        await _well(container)
+
+
+async def _well(container: Container) -> None:
+    while await _inspected(container, "{{.State.Health.Status}}") != "healthy":  # noqa: ASYNC110
+        await asyncio.sleep(0.5)
+
+
+async def _networks(container: Container) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads(
+        await _inspected(container, "{{json .NetworkSettings.Networks}}")
+    )
+    return found
 
 
 async def _inspected(container: Container, what: str) -> str:
@@ -102,9 +129,7 @@ async def address(service: str) -> str:
     for container in await containers():
         if container.service == service:
             with suppress(DockerFailed):
-                networks = json.loads(
-                    await _inspected(container, "{{json .NetworkSettings.Networks}}")
-                )
+                networks = await _networks(container)
                 # One that is being made or removed has none.
                 if found := [ip for each in networks.values() if (ip := each["IPAddress"])]:
                     return str(found[0])
