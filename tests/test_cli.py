@@ -76,6 +76,7 @@ async def test_receive_never_tells_the_path(tmp_path: Path) -> None:
     [
         (("--count", "1", "--id", ""), "'' after --id is empty"),
         (("--id=",), "'--id=' is empty"),
+        (("--id=some", ""), "'' is empty"),
         (("",), "'' is empty"),
         (("--id", "\udcff"), "'\\udcff' is not UTF-8"),
     ],

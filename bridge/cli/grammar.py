@@ -73,7 +73,7 @@ class Program(click.Group):
             if any("\ud800" <= letter <= "\udfff" for letter in word):
                 raise click.UsageError(f"{word!a} is not UTF-8", context)
             if not word.strip(" ,") or re.fullmatch("--[a-z-]+=[ ,]*", word):
-                where = f" after {before}" if before.startswith("-") else ""
+                where = f" after {before}" if re.fullmatch("--?[a-z-]+", before) else ""
                 raise click.UsageError(f"{word!r}{where} is empty", context)
         return super().parse_args(context, args)
 

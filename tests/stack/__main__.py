@@ -29,8 +29,8 @@ from tests.torture.ledger import Counts, Fate, Ledger
 
 ROLLED = ("receiver", "consumers")
 
-KEEPERS = ("rabbitmq", "postgres")
-"""How the names of services begin that OpenIM never calls itself."""
+CUT_OFF = ("rabbitmq", "postgres")
+"""How the names of services begin whose lines are cut: those that all others wait for."""
 
 NOTICED = {"proxy", "receiver"}
 """Services whose end OpenIM may notice; not that of a receiver that is replaced."""
@@ -50,7 +50,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m tests.stack", description=__doc__)
     arguments.add_argument("--processes", type=int, default=8, help="of OpenIM; default 8")
     arguments.add_argument("--rate", type=float, default=300, help="a second; default 300")
-    arguments.add_argument("--cut", type=float, default=40, help="seconds; default 40")
+    arguments.add_argument(
+        "--cut", type=float, default=40, help="seconds that a line is cut; default 40"
+    )
     arguments.add_argument("--only", action="append", help="this service; may be repeated")
     chosen = arguments.parse_args()
     # That connections break is no news here.
@@ -141,7 +143,7 @@ def _faults(everything: list[stack.Container], cut: float) -> list[Fault]:
     cuts = [
         (f"cut {each.service} {each.name}", partial(stack.cut, each, cut))
         for each in everything
-        if each.service.startswith(KEEPERS)
+        if each.service.startswith(CUT_OFF)
     ]
     services = sorted({each.service for each in everything})
     rolls = [

@@ -85,10 +85,13 @@ async def cut(container: Container, seconds: float) -> None:
     networks = await _networks(container)
     for name in networks:
         await docker("network", "disconnect", name, container.id)
-    await asyncio.sleep(seconds)
-    for name, each in networks.items():
-        aliases = [word for alias in each["Aliases"] for word in ("--alias", alias)]
-        await docker("network", "connect", *aliases, name, container.id)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        # Whoever loses patience gets the stack back as it was.
+        for name, each in networks.items():
+            aliases = [word for alias in each["Aliases"] for word in ("--alias", alias)]
+            await docker("network", "connect", *aliases, name, container.id)
     async with asyncio.timeout(HEALTHY):
         await _well(container)
 
