@@ -148,7 +148,7 @@ class Management:
     def _refusal(self, status: int) -> str:
         who = f"user {self._url.user!r}"
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            return f"the management API refuses {who}, who needs the tag administrator"
+            return f"the management API refuses {who}: ask as one with the tag administrator"
         return f"the management API at {self._url.host}:{self._url.port} answered {status}"
 
 

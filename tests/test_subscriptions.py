@@ -308,7 +308,7 @@ async def test_a_user_without_rights_to_the_api_is_told_so(team: Team) -> None:
     wrong = str(URL(management(team)).with_user("nobody"))
     command = await team.run("subscriptions", BRIDGE_MANAGEMENT_URL=wrong)
     assert command.process.returncode == 4
-    assert "refuses user 'nobody', who needs the tag administrator" in command.err
+    assert "refuses user 'nobody': ask as one with the tag administrator" in command.err
 
 
 async def keep(_message: AbstractIncomingMessage) -> None:
